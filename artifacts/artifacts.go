@@ -1,0 +1,133 @@
+// Package artifacts is the vocabulary of what goes in and out of a job: an
+// image root becomes artifacts, artifacts are kept in a store, and a manifest
+// lists them so that one link leads to the whole image.
+//
+//	image root ──► Packer ──► Artifact (rootfs, kernel, initrd, …) ──► Store
+//	                                      └────► Manifest ──► Registry record
+//
+// It holds names, formats and contracts, no mechanism: packages below it
+// (rootfs, source, squashfs, store/dir) do the work, and never import each
+// other's callers.
+package artifacts
+
+import (
+	"context"
+	"errors"
+	"io"
+)
+
+// Kind is the media type that a manifest gives an artifact.
+type Kind string
+
+// The kinds of artifact that boot and configuration services know.
+const (
+	RootFS         Kind = "application/vnd.cray.image.rootfs.squashfs"
+	Kernel         Kind = "application/vnd.cray.image.kernel"
+	Initrd         Kind = "application/vnd.cray.image.initrd"
+	DebugKernel    Kind = "application/vnd.cray.image.debug.kernel"
+	BootParameters Kind = "application/vnd.cray.image.parameters.boot"
+)
+
+// names are the object names under an image's id, in the order of upload.
+var names = map[Kind]string{
+	RootFS:         "rootfs",
+	Kernel:         "kernel",
+	Initrd:         "initrd",
+	DebugKernel:    "debug_kernel",
+	BootParameters: "boot_parameters",
+}
+
+// ObjectName is the last part of an artifact's key: "rootfs", "kernel", ….
+func (k Kind) ObjectName() string { return names[k] }
+
+// Artifact is one file of an image, ready to be stored.
+type Artifact struct {
+	Kind Kind
+	Path string // where the file lies now
+	MD5  string // hex, of the whole file
+	Size int64  // bytes
+}
+
+// Sentinel errors of stores and registries.
+var (
+	// ErrNotFound is returned when a store or registry has no such object or record.
+	ErrNotFound = errors.New("not found")
+	// ErrBadKey is returned for a key or bucket that could not be one: empty, absolute, or leaving its bucket.
+	ErrBadKey = errors.New("invalid object key")
+)
+
+// Object describes what a store holds under a key.
+type Object struct {
+	Key      string
+	ETag     string
+	Size     int64
+	Metadata map[string]string // user metadata, lower-case names
+}
+
+// Store keeps objects under keys such as "<image id>/rootfs".
+type Store interface {
+	// Put stores size bytes of body under key with user metadata. A reader sees
+	// the whole object or none; an object that is there is replaced. body is not
+	// read after Put has returned.
+	Put(ctx context.Context, key string, body io.ReaderAt, size int64, metadata map[string]string) (Object, error)
+	// Open returns the object's content. ErrNotFound when there is none.
+	Open(ctx context.Context, key string) (io.ReadCloser, error)
+	// Stat describes an object. ErrNotFound when there is none.
+	Stat(ctx context.Context, key string) (Object, error)
+	// List describes the objects whose keys begin with prefix, sorted by key.
+	List(ctx context.Context, prefix string) ([]Object, error)
+	// Delete removes an object; one that is not there is no error.
+	Delete(ctx context.Context, key string) error
+	// Link is the address under which a manifest names the object.
+	Link(o Object) Link
+}
+
+// Image is a registry's record of an image.
+type Image struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	Arch string `json:"arch"`
+	Link *Link  `json:"link,omitempty"`
+}
+
+// Status is a job's state as the image service spells it.
+type Status string
+
+// The statuses that a job passes through here.
+const (
+	StatusFetching  Status = "fetching_image"
+	StatusWaiting   Status = "waiting_on_user"
+	StatusPackaging Status = "packaging_artifacts"
+	StatusError     Status = "error"
+	StatusSuccess   Status = "success"
+)
+
+// Registry keeps the records of images and jobs.
+type Registry interface {
+	// CreateImage makes a record without a link, or returns the one of that name that has none yet.
+	CreateImage(ctx context.Context, name, arch string) (Image, error)
+	// LinkImage gives the image its manifest; from then on the image is complete.
+	LinkImage(ctx context.Context, id string, manifest Link) error
+	// DeleteImage removes a record; one that is not there is no error.
+	DeleteImage(ctx context.Context, id string) error
+	// SetJobStatus tells the job's state. An empty job id is no error: nobody is listening.
+	SetJobStatus(ctx context.Context, job string, status Status) error
+	// SetJobResult names the image that the job made.
+	SetJobResult(ctx context.Context, job, image string) error
+}
+
+// PackOptions say how an archive is made. The zero value means the defaults.
+type PackOptions struct {
+	Compression string // gzip (default), zstd, xz or none
+	Level       int    // 0: the compressor's default here
+	Processors  int    // 0: all
+	// Progress is told now and then how many bytes the archive has; nil for nobody.
+	Progress func(written int64)
+}
+
+// Packer makes an archive of an image root.
+type Packer interface {
+	// Pack writes an archive of the directory root to the file dst, which must
+	// not exist; on error nothing is left under that name.
+	Pack(ctx context.Context, root, dst string, opts PackOptions) error
+}

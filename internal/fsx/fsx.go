@@ -1,0 +1,83 @@
+// Package fsx writes files so that nobody ever reads half of one.
+package fsx
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Pending is a file under a temporary name beside its final one.
+// Use it as a file, then Commit; Discard is safe at any time.
+type Pending struct {
+	*os.File
+	name      string
+	committed bool
+}
+
+// Create starts a file that will be called name once it is committed.
+// Its mode is set as given, whatever the umask.
+func Create(name string, mode os.FileMode) (*Pending, error) {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".tmp-*")
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w", name, err)
+	}
+	p := &Pending{File: f, name: name}
+	if err := f.Chmod(mode); err != nil {
+		p.Discard()
+		return nil, fmt.Errorf("create %s: %w", name, err)
+	}
+	return p, nil
+}
+
+// Commit makes the content durable, then visible: fsync, rename, fsync of the directory.
+func (p *Pending) Commit() error {
+	err := p.Sync()
+	if closeErr := p.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(p.Name(), p.name)
+	}
+	if err != nil {
+		p.Discard()
+		return fmt.Errorf("write %s: %w", p.name, err)
+	}
+	p.committed = true
+	return SyncDir(filepath.Dir(p.name))
+}
+
+// Discard removes the temporary file unless it has been committed.
+func (p *Pending) Discard() {
+	if p.committed {
+		return
+	}
+	p.Close()
+	os.Remove(p.Name())
+}
+
+// WriteFile replaces name by data: readers see the old content or the new.
+func WriteFile(name string, data []byte, mode os.FileMode) error {
+	p, err := Create(name, mode)
+	if err != nil {
+		return err
+	}
+	defer p.Discard()
+	if _, err := p.Write(data); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return p.Commit()
+}
+
+// SyncDir makes the names in a directory durable.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+// Package jail enters an image root the way the kernel means it: by chroot.
+//
+// An image root is somebody else's file system. Its links may be absolute, and
+// an absolute link inside a jail must lead to a place inside the jail, which is
+// what chroot(2) does and what no amount of path checking does as well. A
+// process has one root directory, though, and a server has many jobs; so a
+// [Jail] keeps one operating-system thread that has left the process's shared
+// file-system attributes (unshare(2), CLONE_FS) and has a root directory, a
+// working directory and a umask of its own. Path operations run on it; the
+// files that they open may be read and written from anywhere.
+//
+// Commands need no thread: the kernel changes the root of the new process
+// (syscall.SysProcAttr.Chroot).
+//
+// Root inside a chroot is not a security boundary against root: a jail keeps
+// an administrator's work inside the image root, it does not imprison an
+// attacker. docs/security.md says what is and what is not defended.
+package jail
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Jail runs path operations with a root directory of its own.
+// It is safe for concurrent use; operations run one at a time.
+type Jail struct {
+	dir  string
+	ops  chan func()
+	once sync.Once
+}
+
+// Enter starts a thread whose root directory is dir and whose umask is umask.
+// An empty dir stays in the process's own root directory, so that callers need
+// no second code path; only the umask and working directory are then private.
+// It needs CAP_SYS_CHROOT unless dir is empty.
+func Enter(dir string, umask int) (*Jail, error) {
+	j := &Jail{dir: dir, ops: make(chan func())}
+	entered := make(chan error, 1)
+	go j.serve(umask, entered)
+	if err := <-entered; err != nil {
+		return nil, fmt.Errorf("enter jail: %s: %w", dir, err)
+	}
+	return j, nil
+}
+
+// serve never unlocks its thread, so that the thread ends with the goroutine
+// and no other goroutine ever runs in the jail.
+func (j *Jail) serve(umask int, entered chan<- error) {
+	runtime.LockOSThread()
+	err := changeRoot(j.dir)
+	entered <- err
+	if err != nil {
+		return
+	}
+	unix.Umask(umask)
+	for op := range j.ops {
+		op()
+	}
+}
+
+func changeRoot(dir string) error {
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	if dir != "" {
+		if err := unix.Chroot(dir); err != nil {
+			return fmt.Errorf("chroot: %w", err)
+		}
+	}
+	return unix.Chdir("/")
+}
+
+// Dir is the jail's root directory as the process sees it, "" for no jail.
+func (j *Jail) Dir() string { return j.dir }
+
+// Do runs op inside the jail and returns its error. Paths that op uses are
+// resolved from the jail's root. A panic in op is raised again in the caller.
+func (j *Jail) Do(op func() error) error {
+	var err error
+	var panicked any
+	done := make(chan struct{})
+	j.ops <- func() {
+		defer close(done)
+		defer func() { panicked = recover() }()
+		err = op()
+	}
+	<-done
+	if panicked != nil {
+		panic(panicked)
+	}
+	return err
+}
+
+// Close ends the thread. Files that were opened inside stay open.
+// It may be called more than once; Do must not be called after it.
+func (j *Jail) Close() { j.once.Do(func() { close(j.ops) }) }
