@@ -40,12 +40,13 @@ var names = map[Kind]string{
 // ObjectName is the last part of an artifact's key: "rootfs", "kernel", ….
 func (k Kind) ObjectName() string { return names[k] }
 
-// Artifact is one file of an image, ready to be stored.
+// Artifact is one file of an image, ready to be stored. It holds the open file,
+// not its path: a path inside an image root may lead elsewhere a moment later.
 type Artifact struct {
-	Kind Kind
-	Path string // where the file lies now
-	MD5  string // hex, of the whole file
-	Size int64  // bytes
+	Kind    Kind
+	Content io.ReaderAt
+	Size    int64  // bytes
+	MD5     string // hex, of the whole content
 }
 
 // Sentinel errors of stores and registries.
