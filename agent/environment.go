@@ -134,11 +134,11 @@ func (e *Environment) Run(ctx context.Context) (marker.Name, error) {
 // resume forgets what was noted of an earlier session. A session belongs to one
 // creation of ready, known by its modification time.
 func (e *Environment) resume() error {
-	info, err := e.Marks.Parent.Lstat(string(marker.Ready))
-	if err != nil {
-		return fmt.Errorf("look at ready: %w", err)
+	created, ok := e.Marks.Parent.Find(string(marker.Ready))
+	if !ok {
+		return errors.New("the marker ready was removed again at once")
 	}
-	session := strconv.FormatInt(info.ModTime().UnixNano(), 10)
+	session := strconv.FormatInt(created.UnixNano(), 10)
 	var noted string
 	if _, err := e.State.Get(noteSession, &noted); err != nil {
 		return err

@@ -35,8 +35,9 @@ const (
 type Place interface {
 	// Path is where the directory is at this moment, for watching and for messages.
 	Path() string
-	// Lstat describes a file in it without following links.
-	Lstat(name string) (fs.FileInfo, error)
+	// Find tells when the regular file of that name was last modified; false when
+	// there is none, or something else of that name.
+	Find(name string) (modified time.Time, ok bool)
 	// Create makes an empty regular file, or gives the one that is there a new
 	// time; anything else of that name is replaced.
 	Create(name string) error
@@ -46,8 +47,8 @@ type Place interface {
 
 // Exists tells whether place holds the marker.
 func Exists(place Place, name Name) bool {
-	info, err := place.Lstat(string(name))
-	return err == nil && info.Mode().IsRegular()
+	_, ok := place.Find(string(name))
+	return ok
 }
 
 // Remove removes a marker; one that is not there is no error.
@@ -66,9 +67,13 @@ type Directory string
 // Path is the directory itself.
 func (d Directory) Path() string { return string(d) }
 
-// Lstat describes a file in the directory.
-func (d Directory) Lstat(name string) (fs.FileInfo, error) {
-	return os.Lstat(filepath.Join(string(d), name))
+// Find looks for a regular file in the directory.
+func (d Directory) Find(name string) (time.Time, bool) {
+	info, err := os.Lstat(filepath.Join(string(d), name))
+	if err != nil || !info.Mode().IsRegular() {
+		return time.Time{}, false
+	}
+	return info.ModTime(), true
 }
 
 // Remove removes a file from the directory.
@@ -87,7 +92,7 @@ func (d Directory) Create(name string) error {
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if info, err := d.Lstat(name); err == nil && info.Mode().IsRegular() {
+	if _, ok := d.Find(name); ok {
 		now := time.Now()
 		return os.Chtimes(path, now, now)
 	}
