@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 )
 
 // Kind is the media type that a manifest gives an artifact.
@@ -69,7 +70,7 @@ type Object struct {
 type Store interface {
 	// Put stores size bytes of body under key with user metadata. A reader sees
 	// the whole object or none; an object that is there is replaced. body is not
-	// read after Put has returned.
+	// read after Put has returned; the file of a Surrendered body may be kept.
 	Put(ctx context.Context, key string, body io.ReaderAt, size int64, metadata map[string]string) (Object, error)
 	// Open returns the object's content. ErrNotFound when there is none.
 	Open(ctx context.Context, key string) (io.ReadCloser, error)
@@ -82,6 +83,11 @@ type Store interface {
 	// Link is the address under which a manifest names the object.
 	Link(o Object) Link
 }
+
+// Surrendered is a body of Store.Put whose file its owner gives up: he writes
+// to it no more under any name and removes his name when he likes. A store on
+// the same file system then needs neither time nor space for a copy.
+type Surrendered struct{ *os.File }
 
 // Image is a registry's record of an image.
 type Image struct {

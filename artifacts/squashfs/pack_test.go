@@ -1,0 +1,126 @@
+package squashfs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"buildenv/artifacts"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestPackTakesARootThatIsALink(t *testing.T) {
+	needTools(t)
+	root := makeRoot(t)
+	link := filepath.Join(t.TempDir(), "link")
+	must(t, os.Symlink(root, link))
+	var log bytes.Buffer
+	archive, tree := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "tree")
+	must(t, packer(&log).Pack(t.Context(), link, archive, artifacts.PackOptions{}))
+	must(t, Unpack(t.Context(), archive, tree, nil))
+	wantSame(t, root, tree)
+}
+
+func TestPackLeavesOutMounts(t *testing.T) {
+	needTools(t)
+	root := makeRoot(t)
+	in := func(name string) string { return filepath.Join(root, name) }
+	for _, dir := range []string{"proc", "we*ird [x]", "we_ird [x]", "bound", "sys"} {
+		must(t, os.Mkdir(in(dir), 0o755))
+	}
+	must(t, os.WriteFile(in("we_ird [x]/kept"), nil, 0o644))
+	must(t, os.WriteFile(in("resolv.conf"), nil, 0o644))
+	source := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(source, ".hidden"), nil, 0o644))
+	must(t, os.WriteFile(filepath.Join(source, "outside"), nil, 0o644))
+	mountAt(t, "-t", "proc", "proc", in("proc"))
+	mountAt(t, "--bind", source, in("we*ird [x]"))
+	mountAt(t, "--bind", source, in("bound"))
+	mountAt(t, "--bind", "/etc/hostname", in("resolv.conf"))
+
+	var log bytes.Buffer
+	archive, tree := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "tree")
+	must(t, packer(&log).Pack(t.Context(), root, archive, artifacts.PackOptions{}))
+	must(t, Unpack(t.Context(), archive, tree, nil))
+	for _, empty := range []string{"proc", "we*ird [x]", "bound", "sys"} {
+		wantOnly(t, filepath.Join(tree, empty))
+	}
+	wantOnly(t, filepath.Join(tree, "we_ird [x]"), "kept")
+	if _, err := os.Lstat(filepath.Join(tree, "resolv.conf")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("resolv.conf: error %v, want not there", err)
+	}
+	if got := strings.Count(log.String(), "another file system is mounted there"); got != 4 {
+		t.Errorf("%d warnings, want 4: %s", got, &log)
+	}
+}
+
+func TestPackNamesFilesWithLostAttributes(t *testing.T) {
+	needTools(t)
+	root := makeRoot(t)
+	// POSIX ACL (linux/posix_acl_xattr.h): version 2, then tag, permissions and id.
+	acl := []byte("\x02\x00\x00\x00" + "\x01\x00\x06\x00\xff\xff\xff\xff" + "\x02\x00\x06\x00\xe8\x03\x00\x00" +
+		"\x04\x00\x04\x00\xff\xff\xff\xff" + "\x10\x00\x06\x00\xff\xff\xff\xff" + "\x20\x00\x04\x00\xff\xff\xff\xff")
+	for i := range warnLimit + 2 {
+		name := filepath.Join(root, fmt.Sprintf("acl-%02d", i))
+		must(t, os.WriteFile(name, nil, 0o644))
+		must(t, unix.Setxattr(name, "system.posix_acl_access", acl, 0))
+	}
+	var log bytes.Buffer
+	must(t, packer(&log).Pack(t.Context(), root, filepath.Join(t.TempDir(), "a"), artifacts.PackOptions{}))
+	if got := strings.Count(log.String(), "attribute=system.posix_acl_access"); got != warnLimit {
+		t.Errorf("%d files named, want %d", got, warnLimit)
+	}
+	for _, want := range []string{"/acl-00 ", "count=2"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("no %q in the log: %s", want, &log)
+		}
+	}
+}
+
+func TestPackRefuses(t *testing.T) {
+	needTools(t)
+	root := makeRoot(t)
+	used := filepath.Join(t.TempDir(), "used")
+	must(t, os.WriteFile(used, []byte("precious"), 0o644))
+	tests := []struct {
+		name, root, dst string
+		opts            artifacts.PackOptions
+		want            string
+	}{
+		{"an archive that is there", root, used, artifacts.PackOptions{}, "file already exists"},
+		{"no root", root + "/none", "", artifacts.PackOptions{}, "no such file or directory"},
+		{"a root that is a file", used, "", artifacts.PackOptions{}, "not a directory"},
+		{"no directory for the archive", root, "/none/such", artifacts.PackOptions{}, "no such file or directory"},
+		{"unknown compression", root, "", artifacts.PackOptions{Compression: "lzip"}, `compression "lzip": want gzip, zstd, xz or none`},
+		{"level too high", root, "", artifacts.PackOptions{Level: 10}, "compression gzip: level 10: want 1 to 9"},
+		{"level too low", root, "", artifacts.PackOptions{Compression: "zstd", Level: -1}, "compression zstd: level -1: want 1 to 22"},
+		{"level for none", root, "", artifacts.PackOptions{Compression: "none", Level: 1}, "compression none: level 1: it has no levels"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if test.dst == "" {
+				test.dst = filepath.Join(dir, "a")
+			}
+			err := Packer{Log: slog.New(slog.DiscardHandler)}.Pack(t.Context(), test.root, test.dst, test.opts)
+			if err == nil || !strings.HasPrefix(err.Error(), "pack "+test.root+": ") || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want %q", err, test.want)
+			}
+			wantOnly(t, dir)
+			wantRefusal := strings.Contains(test.want, "compression")
+			if refusal := CheckOptions(test.opts); (refusal != nil) != wantRefusal {
+				t.Errorf("CheckOptions: error %v, want one: %v", refusal, wantRefusal)
+			}
+		})
+	}
+	if content, _ := os.ReadFile(used); string(content) != "precious" {
+		t.Errorf("the file that was there is now %q", content)
+	}
+}

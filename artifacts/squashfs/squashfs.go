@@ -1,0 +1,84 @@
+// Package squashfs makes and unpacks squashfs archives of image roots by
+// driving mksquashfs(1) and unsquashfs(1).
+//
+// The tools do the work; the package sees to what a job needs around them:
+//
+//   - an archive or a tree is there whole or not at all: until it is complete
+//     it has a temporary name beside its own;
+//   - a tool never outlives its job: it ends when the context does;
+//   - what a tool complains about becomes the error, and what it leaves out
+//     becomes a warning with the file's name;
+//   - what is mounted below a root is not archived, only the empty directory
+//     that it is mounted on.
+//
+// The format knows the extended attributes of the namespaces user, trusted and
+// security. POSIX access control lists live in system and are lost; packing
+// names the files that had one.
+package squashfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"buildenv/internal/execx"
+)
+
+// magic is how a superblock begins (linux/magic.h, SQUASHFS_MAGIC, in little endian).
+const magic = "hsqs"
+
+// Is tells whether a file that begins with header is a squashfs archive. Four
+// bytes are enough.
+func Is(header []byte) bool { return strings.HasPrefix(string(header), magic) }
+
+// keptLines is how many lines of a tool's output an error shows: the reason
+// stands at the end.
+const keptLines = 5
+
+// runTool runs a tool. When it fails, its last lines are the error's text.
+func runTool(ctx context.Context, cmd *exec.Cmd, started func(pid int)) error {
+	tool := cmd.Args[0]
+	var last []string
+	err := execx.Watch(ctx, cmd, func(line string) {
+		last = append(last[max(0, len(last)-keptLines+1):], line)
+	}, started)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, exec.ErrNotFound):
+		return fmt.Errorf("%s: not found: install squashfs-tools", tool)
+	case ctx.Err() != nil || len(last) == 0:
+		return fmt.Errorf("%s: %w", tool, err)
+	}
+	return fmt.Errorf("%s: %s: %w", tool, strings.Join(last, "; "), err)
+}
+
+// progressPace is how often progress is looked at.
+const progressPace = 500 * time.Millisecond
+
+// every calls f at that pace until the function returned is called; f does not
+// run any more when that returns.
+func every(pace time.Duration, f func()) (stop func()) {
+	end := make(chan struct{})
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		tick := time.NewTicker(pace)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				f()
+			case <-end:
+				return
+			}
+		}
+	})
+	return func() {
+		close(end)
+		ended.Wait()
+	}
+}
