@@ -34,6 +34,7 @@ type Settings struct {
 // Server is what a configuration says about the server as a whole.
 type Server struct {
 	Listen                                                                    []string // host:port, host "" for any address
+	AddressFamily                                                             string   // any, inet or inet6: where to listen
 	HostKeys                                                                  []string // files; empty means the default ones
 	LoginGraceTime                                                            time.Duration
 	MaxStartups                                                               MaxStartups
