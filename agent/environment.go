@@ -117,7 +117,7 @@ func (e *Environment) Run(ctx context.Context) (marker.Name, error) {
 	if err := e.resume(); err != nil {
 		return e.leave(marker.Failed, err)
 	}
-	verdict, err := e.noted()
+	verdict, err := Verdict(e.State)
 	if err != nil {
 		return e.leave(marker.Failed, err)
 	}
@@ -150,8 +150,9 @@ func (e *Environment) resume() error {
 	return errors.Join(e.State.Drop(noteScript), e.State.Drop(noteVerdict), e.State.Put(noteSession, session))
 }
 
-func (e *Environment) noted() (verdict marker.Name, err error) {
-	_, err = e.State.Get(noteVerdict, &verdict)
+// Verdict is how the session that state tells of has ended, "" when it has not.
+func Verdict(state *State) (verdict marker.Name, err error) {
+	_, err = state.Get(noteVerdict, &verdict)
 	return verdict, err
 }
 

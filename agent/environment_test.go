@@ -316,7 +316,13 @@ func TestLockKeepsASecondAgentOut(t *testing.T) {
 	if _, err := Lock(dir); !errors.Is(err, ErrBusy) {
 		t.Errorf("second lock: %v, want ErrBusy", err)
 	}
+	if locked, err := Locked(dir); !locked || err != nil {
+		t.Errorf("Locked = %t, %v while it is", locked, err)
+	}
 	release()
+	if locked, err := Locked(dir); locked || err != nil {
+		t.Errorf("Locked = %t, %v after release", locked, err)
+	}
 	again, err := Lock(dir)
 	if err != nil {
 		t.Fatalf("after release: %v", err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,4 +27,25 @@ func Lock(dir string) (release func(), err error) {
 		return nil, fmt.Errorf("lock image root parent: %s: %w; stop it first, or give this one a parent of its own", dir, ErrBusy)
 	}
 	return func() { f.Close() }, nil
+}
+
+// Locked tells whether an agent that this process can see is at work on dir. It
+// reads the kernel's list of locks (proc_locks(5)): taking the lock to find out
+// could turn away an agent that is just starting.
+func Locked(dir string) (bool, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return false, fmt.Errorf("look for an agent: %s: %w", dir, err)
+	}
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return false, fmt.Errorf("look for an agent: %w", err)
+	}
+	file := fmt.Sprintf(" %02x:%02x:%d ", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	for line := range strings.Lines(string(locks)) {
+		if strings.Contains(line, "FLOCK") && strings.Contains(line, file) {
+			return true, nil
+		}
+	}
+	return false, nil
 }

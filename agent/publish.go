@@ -120,7 +120,7 @@ func (p *Publisher) archive(ctx context.Context, root string) (archived, error) 
 		f.Close()
 		return archived{}, fmt.Errorf("open archive: %w", err)
 	}
-	return archived{artifacts.Artifact{Kind: artifacts.RootFS, Content: f, Size: info.Size()}, f}, nil
+	return archived{artifacts.Artifact{Kind: artifacts.RootFS, Content: artifacts.Surrendered{File: f}, Size: info.Size()}, f}, nil
 }
 
 // store puts the artifacts and then the manifest under the image's id, and links

@@ -119,7 +119,7 @@ func (s *Standalone) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("remove stale markers: %w", err)
 	}
-	verdict, err := s.Environment.noted()
+	verdict, err := Verdict(s.State)
 	if err != nil || verdict != "" {
 		return err
 	}

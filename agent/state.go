@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 // StateFile is the name of the file, beside the markers, in which an agent
@@ -15,10 +16,12 @@ const StateFile = ".buildenv-state"
 
 // State is what a restarted agent has to know: how far the session got, and how
 // to undo what was done to the image root. It is a set of named JSON values in
-// one file, replaced by renaming. It is made to survive the death of a process,
+// one file, replaced by renaming, and safe for concurrent use. It is made to survive the death of a process,
 // not of a machine, and so it does not wait for the disk.
 type State struct {
-	path   string
+	path string
+
+	mu     sync.Mutex // protects values and the file
 	values map[string]json.RawMessage
 }
 
@@ -40,7 +43,9 @@ func LoadState(dir string) (*State, error) {
 
 // Get decodes the value of that name; false when there is none.
 func (s *State) Get(name string, value any) (bool, error) {
+	s.mu.Lock()
 	text, ok := s.values[name]
+	s.mu.Unlock()
 	if !ok {
 		return false, nil
 	}
@@ -56,12 +61,16 @@ func (s *State) Put(name string, value any) error {
 	if err != nil {
 		return fmt.Errorf("note %s: %w", name, err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.values[name] = text
 	return s.save()
 }
 
 // Drop forgets a value.
 func (s *State) Drop(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if _, ok := s.values[name]; !ok {
 		return nil
 	}
@@ -71,6 +80,8 @@ func (s *State) Drop(name string) error {
 
 // Clear forgets everything and removes the file: the job is over.
 func (s *State) Clear() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	clear(s.values)
 	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove job state: %w", err)
