@@ -1,0 +1,201 @@
+package sftp
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Open flags, draft-ietf-secsh-filexfer-02 section 6.3.
+const (
+	openRead     = 1 << 0
+	openWrite    = 1 << 1
+	openAppend   = 1 << 2
+	openCreate   = 1 << 3
+	openTruncate = 1 << 4
+	openExclude  = 1 << 5
+)
+
+// openFlags translates to open(2). Neither read nor write means read.
+func openFlags(client uint32) int {
+	flags := unix.O_RDONLY
+	switch client & (openRead | openWrite) {
+	case openRead | openWrite:
+		flags = unix.O_RDWR
+	case openWrite:
+		flags = unix.O_WRONLY
+	}
+	for _, f := range []struct {
+		client uint32
+		kernel int
+	}{
+		{openAppend, unix.O_APPEND},
+		{openCreate, unix.O_CREAT},
+		{openTruncate, unix.O_TRUNC},
+		{openExclude, unix.O_EXCL},
+	} {
+		if client&f.client != 0 {
+			flags |= f.kernel
+		}
+	}
+	return flags
+}
+
+// openFile opens path on the jail's thread, which all sessions of the jail
+// wait for, and so must not be held up by a file: hence O_NONBLOCK. A fifo is
+// refused, for it could not be read at an offset anyway. O_NOCTTY keeps a
+// terminal in the image from becoming the server's own.
+func openFile(path string, flags int, mode uint32) (*os.File, error) {
+	fd, err := unix.Open(path, flags|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, mode)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFIFO {
+		unix.Close(fd)
+		return nil, unix.ENXIO
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+func (s *session) open(in *decoder, out *packet) error {
+	name, flags, a := in.path(), openFlags(in.u32()), in.attrs()
+	if err := in.err(); err != nil {
+		return err
+	}
+	if s.opts.ReadOnly && flags&(unix.O_ACCMODE|unix.O_CREAT|unix.O_TRUNC) != unix.O_RDONLY {
+		return unix.EACCES
+	}
+	h := &handle{name: name, appends: flags&unix.O_APPEND != 0}
+	return s.openHandle(h, flags, a.permissions(0o666), out)
+}
+
+// openHandle opens the file that h names and replies with its number.
+func (s *session) openHandle(h *handle, flags int, mode uint32, out *packet) error {
+	if s.handles.full() {
+		return errTooManyHandles
+	}
+	path := s.absolute(h.name)
+	err := s.inJail(func() (err error) {
+		h.file, err = openFile(path, flags, mode)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	out.handle(s.handles.add(h))
+	return nil
+}
+
+func (s *session) close(in *decoder, _ *packet) error {
+	n := in.handle()
+	if err := in.err(); err != nil {
+		return err
+	}
+	h := s.handles.open[n]
+	if h == nil {
+		return unix.ENOENT // OpenSSH's answer
+	}
+	delete(s.handles.open, n)
+	if !h.directory {
+		s.log.Info("sftp close", "path", h.name, "read", h.read.Load(), "written", h.written)
+	}
+	return h.file.Close()
+}
+
+// A fileRead is a READ request that is ready to be carried out.
+type fileRead struct {
+	id     uint32
+	handle *handle
+	offset int64
+	length int
+	reply  *packet
+}
+
+// decodeRead prepares a READ; length is cut to what one packet can carry.
+func (s *session) decodeRead(id uint32, in *decoder, out *packet) (fileRead, error) {
+	n, where, length := in.handle(), in.u64(), in.u32()
+	if err := in.err(); err != nil {
+		return fileRead{}, err
+	}
+	h, err := s.handles.file(n)
+	if err != nil {
+		return fileRead{}, err
+	}
+	offset, err := fileOffset(where)
+	return fileRead{id, h, offset, int(min(length, maxData)), out}, err
+}
+
+// do reads straight into the reply, behind the place of its header.
+func (r fileRead) do() {
+	const header = headerSize + 4
+	b := r.reply.b[:header+r.length]
+	n, err := r.handle.file.ReadAt(b[header:], r.offset)
+	if n == 0 && err != nil {
+		r.reply.status(r.id, err)
+		return
+	}
+	r.handle.read.Add(int64(n))
+	r.reply.begin(fxpData, r.id)
+	r.reply.u32(uint32(n))
+	r.reply.b = b[:header+n]
+}
+
+func (s *session) write(in *decoder, _ *packet) error {
+	n, where, data := in.handle(), in.u64(), in.bytes()
+	if err := in.err(); err != nil {
+		return err
+	}
+	h, err := s.handles.file(n)
+	if err != nil {
+		return err
+	}
+	offset, err := fileOffset(where)
+	if err != nil {
+		return err
+	}
+	return h.writeAt(data, offset)
+}
+
+// onFile makes a request of what is done to the descriptor of an open file.
+func onFile(op func(fd int, out *packet) error) handler {
+	return func(s *session, in *decoder, out *packet) error {
+		n := in.handle()
+		if err := in.err(); err != nil {
+			return err
+		}
+		h, err := s.handles.file(n)
+		if err != nil {
+			return err
+		}
+		return onDescriptor(h.file, func(fd int) error { return op(fd, out) })
+	}
+}
+
+func fstat(fd int, out *packet) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	out.setKind(fxpAttrs)
+	out.attrs(statAttrs(&st))
+	return nil
+}
+
+func fsync(fd int, _ *packet) error { return unix.Fsync(fd) }
+
+func (s *session) fsetstat(in *decoder, _ *packet) error {
+	n, a := in.handle(), in.attrs()
+	if err := in.err(); err != nil {
+		return err
+	}
+	h, err := s.handles.file(n)
+	if err != nil {
+		return err
+	}
+	return onDescriptor(h.file, func(fd int) error { return a.apply(byDescriptor(fd)) })
+}
