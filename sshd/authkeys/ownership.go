@@ -67,7 +67,11 @@ func checkOwner(what, path string, info os.FileInfo, uid int) error {
 		return refused("bad ownership or modes for %s %s: it belongs to uid %d: run chown %d %s", what, path, owner, uid, path)
 	}
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
-		return refused("bad ownership or modes for %s %s: its mode is %04o: run chmod go-w %s", what, path, mode, path)
+		repair := "run chmod go-w " + path
+		if info.Mode()&os.ModeSticky != 0 { // /tmp and the like are for everybody, and must stay so
+			repair = "keep the keys somewhere else"
+		}
+		return refused("bad ownership or modes for %s %s: its mode is %04o: %s", what, path, mode, repair)
 	}
 	return nil
 }

@@ -1,0 +1,163 @@
+package sshd
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	glider "github.com/gliderlabs/ssh"
+	"golang.org/x/crypto/ssh"
+
+	"buildenv/sshd/session"
+)
+
+// connection is a client's. It is the net.Conn that the SSH library sees, too.
+type connection struct {
+	net.Conn
+	server        *Server
+	remote, local netip.AddrPort
+	from          string         // "A port P", as sshd's log has it
+	library       glider.Context // set when the handshake begins
+	user          string         // the last one that tried; the handshake's goroutine only
+	settle        func()         // the connection no longer counts as a startup
+
+	authenticated atomic.Bool
+	received      atomic.Bool // something, since the keep-alive looked
+}
+
+func newConnection(s *Server, raw net.Conn) *connection {
+	c := &connection{Conn: raw, server: s, remote: addrPort(raw.RemoteAddr()), local: addrPort(raw.LocalAddr())}
+	c.from = fmt.Sprintf("%s port %d", c.remote.Addr(), c.remote.Port())
+	c.settle = sync.OnceFunc(s.startups.leave)
+	return c
+}
+
+func (c *connection) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.received.Store(true)
+	}
+	return n, err
+}
+
+// SetDeadline does nothing. The library takes back all deadlines before every
+// read and write; ours are timers that close the connection.
+func (c *connection) SetDeadline(time.Time) error { return nil }
+
+// serve is a connection from handshake to end. What goes wrong in it must not
+// end the server.
+func (c *connection) serve() {
+	defer c.contain()
+	defer c.settle()
+	defer c.Close()
+	if limit := c.server.static.LoginGraceTime; limit > 0 {
+		grace := time.AfterFunc(limit, c.outOfTime)
+		defer grace.Stop()
+	}
+	plumbing := &glider.Server{
+		ServerConfigCallback: func(ctx glider.Context) *ssh.ServerConfig {
+			c.library = ctx
+			return c.handshake()
+		},
+		ChannelHandlers:          map[string]glider.ChannelHandler{"session": c.session, "default": c.refuseChannel},
+		ConnectionFailedCallback: c.failed,
+	}
+	plumbing.HandleConn(c)
+	c.left()
+}
+
+func (c *connection) contain() {
+	if p := recover(); p != nil {
+		c.server.log.Error("panic contained", "in", "connection", "from", c.from, "panic", p, "stack", string(debug.Stack()))
+	}
+}
+
+func (c *connection) outOfTime() {
+	if !c.authenticated.Load() {
+		c.server.log.Info("Timeout before authentication for " + c.from)
+		c.Close()
+	}
+}
+
+// session serves a session channel. Who the client is, is known from the
+// connection's own permissions: the library's context has what was offered
+// first, which need not be what was proven.
+func (c *connection) session(_ *glider.Server, conn *ssh.ServerConn, channel ssh.NewChannel, _ glider.Context) {
+	defer c.contain()
+	login, ok := loginOf(conn.Permissions)
+	if !ok {
+		channel.Reject(ssh.Prohibited, "not authenticated")
+		return
+	}
+	login.Serve(channel)
+}
+
+func (c *connection) refuseChannel(_ *glider.Server, _ *ssh.ServerConn, channel ssh.NewChannel, _ glider.Context) {
+	c.server.log.Info("channel refused: this server does not forward", "type", channel.ChannelType(), "from", c.from)
+	channel.Reject(ssh.Prohibited, "administratively prohibited")
+}
+
+// failed logs a handshake that came to nothing. One without a word from the
+// client is a probe, of which a cluster has many.
+func (c *connection) failed(_ net.Conn, err error) {
+	log := c.server.log
+	switch {
+	case c.user != "":
+		log.Info(fmt.Sprintf("Connection closed by authenticating user %s %s [preauth]", c.user, c.from), "reason", err)
+	case c.received.Load():
+		log.Info(fmt.Sprintf("Connection closed by %s [preauth]", c.from), "reason", err)
+	default:
+		log.Debug(fmt.Sprintf("Connection closed by %s [preauth]", c.from), "reason", err)
+	}
+}
+
+// left logs the end of an authenticated connection.
+func (c *connection) left() {
+	conn, ok := c.established()
+	if !ok {
+		return
+	}
+	if said, ok := strings.CutPrefix(conn.Wait().Error(), "ssh: disconnect, reason "); ok {
+		c.server.log.Info(fmt.Sprintf("Received disconnect from %s:%.200s", c.from, said))
+	}
+	c.server.log.Info(fmt.Sprintf("Disconnected from user %s %s", conn.User(), c.from))
+}
+
+// established is the connection after its handshake.
+func (c *connection) established() (*ssh.ServerConn, bool) {
+	if c.library == nil {
+		return nil, false
+	}
+	conn, ok := c.library.Value(glider.ContextKeyConn).(*ssh.ServerConn)
+	return conn, ok
+}
+
+// accepted notes that the client has proven who it is.
+func (c *connection) accepted(interval time.Duration, countMax int) {
+	c.authenticated.Store(true)
+	c.settle()
+	if interval > 0 {
+		go c.keepAlive(interval, countMax)
+	}
+}
+
+type loginKey struct{}
+
+// withLogin binds a login to the key that was proven.
+func withLogin(p *ssh.Permissions, l *session.Login) *ssh.Permissions {
+	p.ExtraData[loginKey{}] = l
+	return p
+}
+
+func loginOf(p *ssh.Permissions) (*session.Login, bool) {
+	if p == nil {
+		return nil, false
+	}
+	l, ok := p.ExtraData[loginKey{}].(*session.Login)
+	return l, ok
+}

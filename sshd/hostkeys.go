@@ -1,0 +1,194 @@
+package sshd
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+
+	"buildenv/internal/fsx"
+)
+
+// keyKind is a kind of host key that the server makes if it is missing, as
+// ssh-keygen -A does.
+type keyKind struct {
+	file string
+	make func() (crypto.PrivateKey, error)
+}
+
+// keyKinds are in order of their cost: the first one is there before a client
+// could notice, and one is enough to begin.
+var keyKinds = []keyKind{
+	{"ssh_host_ed25519_key", func() (crypto.PrivateKey, error) {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return key, err
+	}},
+	{"ssh_host_ecdsa_key", func() (crypto.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }},
+	{"ssh_host_rsa_key", func() (crypto.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 3072) }},
+}
+
+// hostKeys are the keys that the server proves itself with.
+type hostKeys struct {
+	dir        string
+	algorithms []string  // that may be used
+	kinds      []keyKind // still to be looked for in dir
+	log        *slog.Logger
+
+	mu      sync.Mutex // protects the following
+	signers []ssh.Signer
+}
+
+// loadHostKeys reads the keys that are asked for by name. One with the name of
+// a default key may be missing: it is made with the others. Without names the
+// default keys are meant.
+func loadHostKeys(names []string, dir string, algorithms []string, log *slog.Logger) (*hostKeys, error) {
+	h := &hostKeys{dir: dir, algorithms: algorithms, log: log}
+	if len(names) == 0 {
+		h.kinds = keyKinds
+	}
+	for _, name := range names {
+		err := h.load(name)
+		if i := h.kindOf(name); i >= 0 && errors.Is(err, fs.ErrNotExist) {
+			h.kinds = append(h.kinds, keyKinds[i])
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+func (h *hostKeys) kindOf(name string) int {
+	return slices.IndexFunc(keyKinds, func(k keyKind) bool { return filepath.Join(h.dir, k.file) == filepath.Clean(name) })
+}
+
+func (h *hostKeys) load(name string) error {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("host key: %w", err)
+	}
+	key, err := ssh.ParseRawPrivateKey(text)
+	if err != nil {
+		return fmt.Errorf("host key: %s: %w", name, err)
+	}
+	return h.add(name, key)
+}
+
+// add takes a key into use, with those of its algorithms that may be used.
+func (h *hostKeys) add(name string, key crypto.PrivateKey) error {
+	signer, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		return fmt.Errorf("host key: %s: %w", name, err)
+	}
+	usable := []string{signer.PublicKey().Type()}
+	if usable[0] == ssh.KeyAlgoRSA { // one kind of key, several signatures (RFC 8332)
+		usable = []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256, ssh.KeyAlgoRSA}
+	}
+	usable = slices.DeleteFunc(usable, func(a string) bool { return !slices.Contains(h.algorithms, a) })
+	if len(usable) == 0 {
+		h.log.Warn("host key not used: HostKeyAlgorithms has no algorithm for it", "file", name)
+		return nil
+	}
+	limited, err := ssh.NewSignerWithAlgorithms(signer.(ssh.AlgorithmSigner), usable)
+	if err != nil {
+		return fmt.Errorf("host key: %s: %w", name, err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.signers = append(h.signers, limited)
+	return nil
+}
+
+// prepare loads the default keys that are there, makes one if there is none at
+// all, and returns those that are still missing.
+func (h *hostKeys) prepare() (missing []keyKind, err error) {
+	for _, k := range h.kinds {
+		err := h.load(filepath.Join(h.dir, k.file))
+		if errors.Is(err, fs.ErrNotExist) {
+			missing = append(missing, k)
+		} else if err != nil {
+			h.log.Warn("host key not used; remove it to get a new one", "error", err)
+		}
+	}
+	for len(h.all()) == 0 && len(missing) > 0 {
+		if err := h.create(context.Background(), missing[0]); err != nil {
+			return nil, err
+		}
+		missing = missing[1:]
+	}
+	if len(h.all()) == 0 {
+		return nil, errors.New("start ssh server: no usable host key: check HostKey and HostKeyAlgorithms")
+	}
+	return missing, nil
+}
+
+// generate makes the rest. Clients that connect meanwhile see what is there.
+func (h *hostKeys) generate(ctx context.Context, missing []keyKind) {
+	for _, k := range missing {
+		if err := h.create(ctx, k); err != nil {
+			h.log.Error("host key not made", "error", err)
+		}
+	}
+}
+
+// create makes a key and stores it. A key that cannot be stored serves until
+// the server ends. Nothing is stored after ctx.
+func (h *hostKeys) create(ctx context.Context, k keyKind) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	name := filepath.Join(h.dir, k.file)
+	key, err := k.make()
+	if err != nil {
+		return fmt.Errorf("make host key: %s: %w", name, err)
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err := store(name, key); err != nil {
+		h.log.Warn("host key is kept in memory only: clients will see another one after a restart", "error", err)
+	}
+	return h.add(name, key)
+}
+
+// store writes a key as ssh-keygen does.
+func store(name string, key crypto.PrivateKey) error {
+	const comment = "buildenv"
+	block, err := ssh.MarshalPrivateKey(key, comment)
+	if err != nil {
+		return err
+	}
+	public, err := ssh.NewPublicKey(key.(crypto.Signer).Public())
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	if err := fsx.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+		return err
+	}
+	line := bytes.TrimSuffix(ssh.MarshalAuthorizedKey(public), []byte("\n"))
+	return fsx.WriteFile(name+".pub", append(line, " "+comment+"\n"...), 0o644)
+}
+
+// all are the keys that are ready.
+func (h *hostKeys) all() []ssh.Signer {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.signers)
+}

@@ -1,0 +1,124 @@
+package sshd
+
+import (
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+)
+
+var allHostKeys = ssh.SupportedAlgorithms().HostKeys
+
+// keysIn loads and makes the default keys of a directory.
+func keysIn(t *testing.T, dir string, log *journal) *hostKeys {
+	t.Helper()
+	h, err := loadHostKeys(nil, dir, allHostKeys, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing, err := h.prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(h.all()) == 0 {
+		t.Fatal("no host key to begin with")
+	}
+	h.generate(t.Context(), missing)
+	return h
+}
+
+func fingerprints(h *hostKeys) []string {
+	var prints []string
+	for _, s := range h.all() {
+		prints = append(prints, ssh.FingerprintSHA256(s.PublicKey()))
+	}
+	return prints
+}
+
+func TestHostKeysAreMadeOnce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "etc", "ssh")
+	first := fingerprints(keysIn(t, dir, &journal{}))
+	if len(first) != 3 {
+		t.Fatalf("%d keys, want 3", len(first))
+	}
+	for i, k := range keyKinds {
+		name := filepath.Join(dir, k.file)
+		wantMode(t, name, 0o600)
+		wantMode(t, name+".pub", 0o644)
+		for _, file := range []string{name, name + ".pub"} {
+			out, err := exec.Command("ssh-keygen", "-l", "-f", file).CombinedOutput()
+			if err != nil || !strings.Contains(string(out), first[i]) {
+				t.Errorf("ssh-keygen -l %s: %s (%v), want %s", file, out, err, first[i])
+			}
+		}
+	}
+	if again := fingerprints(keysIn(t, dir, &journal{})); !slices.Equal(first, again) {
+		t.Errorf("second start: %v, want %v", again, first)
+	}
+	os.Remove(filepath.Join(dir, "ssh_host_ecdsa_key"))
+	third := fingerprints(keysIn(t, dir, &journal{}))
+	slices.Sort(first)
+	slices.Sort(third)
+	if same := slices.DeleteFunc(third, func(p string) bool { return !slices.Contains(first, p) }); len(same) != 2 {
+		t.Errorf("only the missing key is made anew: kept %v of %v", same, first)
+	}
+}
+
+func wantMode(t *testing.T, name string, want fs.FileMode) {
+	t.Helper()
+	if info, err := os.Stat(name); err != nil || info.Mode().Perm() != want {
+		t.Errorf("%s: %v, %v; want mode %o", name, info, err, want)
+	}
+}
+
+func TestHostKeysWithoutAFolder(t *testing.T) {
+	var log journal
+	h, err := loadHostKeys(nil, "/proc/self/no-such-folder", allHostKeys, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.prepare(); err != nil || len(h.all()) != 1 {
+		t.Errorf("%d keys, %v", len(h.all()), err)
+	}
+	if !strings.Contains(log.String(), "in memory only") {
+		t.Errorf("log %q", log.String())
+	}
+}
+
+func TestExplicitHostKeys(t *testing.T) {
+	dir := t.TempDir()
+	good, bad := filepath.Join(dir, "good"), filepath.Join(dir, "bad")
+	newKey(t, good)
+	write(t, bad, "nonsense", 0o600)
+	for name, c := range map[string]struct {
+		files      []string
+		algorithms []string
+		wanted     string // error of loading, "" for none
+		keys       int
+	}{
+		"good":             {[]string{good}, allHostKeys, "", 1},
+		"missing":          {[]string{filepath.Join(dir, "none")}, allHostKeys, "no such file", 0},
+		"unreadable":       {[]string{good, bad}, allHostKeys, "host key: " + bad, 0},
+		"default, missing": {[]string{filepath.Join(dir, "ssh_host_ecdsa_key")}, allHostKeys, "", 1},
+		"no algorithm":     {[]string{good}, []string{ssh.KeyAlgoRSASHA256}, "", 0},
+	} {
+		h, err := loadHostKeys(c.files, dir, c.algorithms, slog.New(slog.DiscardHandler))
+		if (err == nil) != (c.wanted == "") || err != nil && !strings.Contains(err.Error(), c.wanted) {
+			t.Errorf("%s: %v, want %q", name, err, c.wanted)
+			continue
+		}
+		if err != nil {
+			continue
+		}
+		_, err = h.prepare()
+		if len(h.all()) != c.keys || (err == nil) != (c.keys > 0) {
+			t.Errorf("%s: %d keys, %v; want %d", name, len(h.all()), err, c.keys)
+		}
+	}
+}

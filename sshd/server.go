@@ -1,0 +1,182 @@
+package sshd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"buildenv/sshd/session"
+	"buildenv/sshd/sshdconfig"
+)
+
+// How a server ends: what runs gets endGrace to finish by itself, and clients
+// get leaveGrace to take their exit status and leave.
+const (
+	endGrace   = 2 * time.Second
+	leaveGrace = 250 * time.Millisecond
+)
+
+// DefaultHostKeyDir is where OpenSSH has its host keys.
+const DefaultHostKeyDir = "/etc/ssh"
+
+// Settings is a configuration that has been read; *sshdconfig.Config is one.
+type Settings interface {
+	// Server is what holds for the server as a whole.
+	Server() sshdconfig.Server
+	// For is what holds for one connection. It must be safe for concurrent use.
+	For(sshdconfig.Connection) (sshdconfig.Settings, error)
+}
+
+var _ Settings = (*sshdconfig.Config)(nil)
+
+// Config is what a server is made of.
+type Config struct {
+	Settings     Settings
+	HostKeyDir   string          // where the default host keys are, and missing ones are made; "" for DefaultHostKeyDir
+	LoginMessage string          // shown when a shell starts on a terminal, "" for none
+	TimeZone     string          // TZ of the sessions, which sshd inherits; "" for none
+	Builtin      session.Builtin // commands that the server answers itself, nil for none
+	Log          *slog.Logger    // required
+}
+
+// Server is an SSH server. Its methods may be called from any goroutine.
+type Server struct {
+	config     Config
+	static     sshdconfig.Server
+	log        *slog.Logger
+	algorithms algorithms
+	keys       *hostKeys
+	startups   startups
+	sessions   session.Table
+
+	work     sync.WaitGroup // accept loops and connections
+	stopping context.Context
+	stop     context.CancelFunc // also ends the making of host keys
+
+	mu          sync.Mutex // protects the following
+	listeners   []net.Listener
+	connections map[*connection]struct{}
+}
+
+// New checks what can be checked before anybody connects. It is an error when
+// nobody could ever log in, and when a host key that is asked for by name
+// cannot be read.
+func New(c Config) (*Server, error) {
+	if c.HostKeyDir == "" {
+		c.HostKeyDir = DefaultHostKeyDir
+	}
+	if err := checkAuthenticator(c.Settings); err != nil {
+		return nil, err
+	}
+	static := c.Settings.Server()
+	chosen := chooseAlgorithms(static)
+	keys, err := loadHostKeys(static.HostKeys, c.HostKeyDir, chosen.hostKeys, c.Log)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		config: c, static: static, log: c.Log, algorithms: chosen, keys: keys,
+		startups:    startups{limits: static.MaxStartups},
+		connections: map[*connection]struct{}{},
+	}
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// checkAuthenticator: public keys are the only way in, so without them the
+// server would be shut to everybody, or, with a library that takes "no method"
+// for "no authentication", open to everybody.
+func checkAuthenticator(s Settings) error {
+	root, err := s.For(sshdconfig.Connection{User: session.Root.Name})
+	if err != nil {
+		return err
+	}
+	if !root.PubkeyAuthentication || len(root.AuthorizedKeysFiles) == 0 {
+		return errors.New("start ssh server: nobody could log in: set PubkeyAuthentication yes and an AuthorizedKeysFile")
+	}
+	return nil
+}
+
+// Start listens on all configured addresses, then serves in the background. It
+// returns once clients can connect: with one host key in place; the others,
+// where they have to be made, follow.
+func (s *Server) Start(ctx context.Context) error {
+	missing, err := s.keys.prepare()
+	if err != nil {
+		return err
+	}
+	if err := s.listen(ctx); err != nil {
+		s.closeListeners()
+		return err
+	}
+	go s.keys.generate(s.stopping, missing) // ends with its list or with the server
+	for _, l := range s.listeners {
+		s.work.Go(func() { s.accept(l) })
+	}
+	return nil
+}
+
+// Addrs are the addresses that the server listens on.
+func (s *Server) Addrs() []net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var addrs []net.Addr
+	for _, l := range s.listeners {
+		addrs = append(addrs, l.Addr())
+	}
+	return addrs
+}
+
+// Shutdown accepts nobody any more and ends all sessions; terminals are shown
+// reason. It returns when no process of a session is left, or with what is
+// left. When ctx ends it stops waiting and kills. Connections stay until Close.
+func (s *Server) Shutdown(ctx context.Context, reason string) error {
+	s.stop()
+	s.closeListeners()
+	for _, c := range s.open() {
+		if !c.authenticated.Load() {
+			c.Close()
+		}
+	}
+	if err := s.sessions.End(ctx, reason, endGrace); err != nil {
+		return fmt.Errorf("shut down ssh server: %w", err)
+	}
+	return nil
+}
+
+// Close gives clients a moment to leave by themselves, then cuts their
+// connections. Without a Shutdown before it, commands without a terminal stay
+// alive, as when a client leaves.
+func (s *Server) Close() error {
+	s.stop()
+	err := s.closeListeners()
+	left := make(chan struct{})
+	go func() {
+		s.work.Wait()
+		close(left)
+	}()
+	select {
+	case <-left:
+		return err
+	case <-time.After(leaveGrace):
+	}
+	for _, c := range s.open() {
+		c.Close()
+	}
+	<-left
+	return err
+}
+
+func (s *Server) open() []*connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	open := make([]*connection, 0, len(s.connections))
+	for c := range s.connections {
+		open = append(open, c)
+	}
+	return open
+}

@@ -1,0 +1,412 @@
+package sshd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
+
+	"buildenv/sshd/sshdconfig"
+)
+
+func TestExitStatusOfSSH(t *testing.T) {
+	r := start(t, nil)
+	for command, want := range map[string]int{
+		"true": 0, "false": 1, "exit 42": 42, "no-such-program": 127, "exit 255": 255, "kill -KILL $$": 255,
+	} {
+		if _, stderr, got := r.ssh(t, command); got != want {
+			t.Errorf("%q: status %d, want %d (%s)", command, got, want, stderr)
+		}
+	}
+}
+
+func TestOutputIsCompleteOverSSH(t *testing.T) {
+	r := start(t, nil)
+	for size, rounds := range map[int]int{10 << 20: 1, 300 << 10: 20} { // the tail gets lost, if anything
+		data := strings.Repeat("0123456789abcdef", size/16)
+		write(t, r.file("data"), data, 0o600)
+		for range rounds {
+			out, errOut, status := r.ssh(t, "cat "+r.file("data")+" & cat "+r.file("data")+" >&2; wait")
+			if status != 0 || out != data || errOut != data {
+				t.Fatalf("status %d, %d and %d bytes, want twice %d", status, len(out), len(errOut), len(data))
+			}
+			out, _, status = r.ssh(t, "-tt", "stty -opost; cat "+r.file("data"))
+			if status != 0 || out != data {
+				t.Fatalf("terminal: status %d, %d bytes, want %d", status, len(out), len(data))
+			}
+		}
+	}
+}
+
+func TestInputOverSSH(t *testing.T) {
+	r := start(t, nil)
+	cmd := r.command(t, "ssh", "root@127.0.0.1", "wc -c")
+	cmd.Stdin = strings.NewReader(strings.Repeat("x", 3<<20))
+	if out, _, status := run(t, cmd); strings.TrimSpace(out) != fmt.Sprint(3<<20) || status != 0 {
+		t.Errorf("%q, %d", out, status)
+	}
+}
+
+// "ssh host yes | head": the client says that nobody reads any more.
+func TestClosedPipeReachesTheCommand(t *testing.T) {
+	r := start(t, nil)
+	cmd := r.command(t, "ssh", "root@127.0.0.1", "yes")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	io.CopyN(io.Discard, out, 1<<20)
+	out.Close()
+	cmd.Wait()
+	if status := cmd.ProcessState.ExitCode(); status < 0 {
+		t.Errorf("ssh had to be killed: %s", cmd.ProcessState)
+	}
+}
+
+func TestTerminalOverSSH(t *testing.T) {
+	r := start(t, func(_ *rig, c *Config) { c.LoginMessage = "Welcome to the image." })
+	cmd := r.command(t, "ssh", "-tt", "root@127.0.0.1")
+	cmd.Stdin = strings.NewReader("echo $((6*7)) $SSH_TTY\nexit 3\n")
+	out, _, status := run(t, cmd)
+	if status != 3 || !strings.HasPrefix(out, "Welcome to the image.\r\n") || !strings.Contains(out, "42 /dev/pts/") {
+		t.Errorf("status %d, %q", status, out)
+	}
+}
+
+func TestSharedConnection(t *testing.T) {
+	r := start(t, func(r *rig, _ *Config) { r.config.settings.MaxSessions = 6 })
+	socket := r.file("mux")
+	master := r.command(t, "ssh", "-M", "-N", "-S", socket, "root@127.0.0.1")
+	if err := master.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the master's socket", func() bool { _, err := os.Stat(socket); return err == nil })
+	var all sync.WaitGroup
+	for i := range 6 {
+		cmd := r.command(t, "ssh", "-S", socket, "root@127.0.0.1", fmt.Sprintf("echo session %d", i))
+		all.Go(func() {
+			if out, err := cmd.Output(); err != nil || string(out) != fmt.Sprintf("session %d\n", i) {
+				t.Errorf("session %d: %q, %v", i, out, err)
+			}
+		})
+	}
+	all.Wait()
+	master.Process.Signal(unix.SIGTERM)
+	master.Wait()
+	if n := strings.Count(r.log.String(), "Accepted publickey"); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+}
+
+func TestTransfers(t *testing.T) {
+	r := start(t, nil)
+	data := strings.Repeat("image", 100000)
+	write(t, r.file("local"), data, 0o600)
+	write(t, r.file("batch"), "put "+r.file("local")+" "+r.file("by-sftp")+"\nls -l "+r.dir+"\n", 0o600)
+	for name, cmd := range map[string]*exec.Cmd{
+		"by-sftp":    r.command(t, "sftp", "-b", r.file("batch"), "root@127.0.0.1"),
+		"by-scp":     r.command(t, "scp", r.file("local"), "root@127.0.0.1:"+r.file("by-scp")),
+		"by-old-scp": r.command(t, "scp", "-O", r.file("local"), "root@127.0.0.1:"+r.file("by-old-scp")),
+	} {
+		if _, stderr, status := run(t, cmd); status != 0 {
+			t.Errorf("%s: status %d, %s", name, status, stderr)
+		}
+		if got, err := os.ReadFile(r.file(name)); string(got) != data {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+	}
+}
+
+func TestJailOverSSH(t *testing.T) {
+	root := filepath.Join(trusted(t), "image-root")
+	for _, program := range []string{"bash", "ls"} {
+		copyProgram(t, root, program)
+	}
+	for _, dir := range []string{"root", "tmp", "etc"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := start(t, func(r *rig, _ *Config) { r.config.settings.ChrootDirectory = root })
+	if out, stderr, status := r.ssh(t, "pwd; echo inside >/tmp/by-shell"); out != "/root\n" || stderr != "" || status != 0 {
+		t.Errorf("exec: %q, %q, %d", out, stderr, status)
+	}
+	if out, _, status := r.ssh(t, "-tt", "pwd"); out != "/root\r\n" || status != 0 {
+		t.Errorf("terminal: %q, %d", out, status)
+	}
+	write(t, r.file("local"), "inside\n", 0o600)
+	if _, stderr, status := run(t, r.command(t, "scp", r.file("local"), "root@127.0.0.1:/tmp/by-scp")); status != 0 {
+		t.Errorf("scp: %s", stderr)
+	}
+	for _, name := range []string{"by-shell", "by-scp"} {
+		if got, err := os.ReadFile(filepath.Join(root, "tmp", name)); string(got) != "inside\n" {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	if err := os.Chmod(root, 0o775); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, status := r.ssh(t, "true")
+	if status != 255 || !strings.Contains(stderr, "try chmod go-w "+root) {
+		t.Errorf("unfit jail: %d, %q", status, stderr)
+	}
+	r.logs(t, "bad ownership or modes for chroot directory component")
+}
+
+// copyProgram puts a program and the libraries that it needs into a root.
+func copyProgram(t *testing.T, root, program string) {
+	t.Helper()
+	file, err := exec.LookPath(program)
+	if err != nil {
+		t.Skipf("needs %s: %v", program, err)
+	}
+	libraries, err := exec.Command("ldd", file).Output()
+	if err != nil {
+		t.Skipf("needs ldd: %v", err)
+	}
+	for _, word := range append(strings.Fields(string(libraries)), file) {
+		if !filepath.IsAbs(word) {
+			continue
+		}
+		to := filepath.Join(root, word)
+		if word == file {
+			to = filepath.Join(root, "bin", program)
+		}
+		text, err := os.ReadFile(word)
+		if err == nil {
+			err = os.MkdirAll(filepath.Dir(to), 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, to, string(text), 0o755)
+	}
+}
+
+func TestOtherRequests(t *testing.T) {
+	r := start(t, nil)
+	client := r.connect(t)
+	for _, name := range []string{"keepalive@openssh.com", "no-more-sessions@openssh.com", "tcpip-forward", "nonsense"} {
+		if ok, _, err := client.SendRequest(name, true, nil); ok || err != nil {
+			t.Errorf("%s: %v, %v; want an answer, a no", name, ok, err)
+		}
+	}
+	_, err := client.Dial("tcp", r.Addrs()[0].String())
+	if refused, ok := err.(*ssh.OpenChannelError); !ok || refused.Reason != ssh.Prohibited {
+		t.Errorf("direct-tcpip: %v, want administratively prohibited", err)
+	}
+	if _, _, status := r.ssh(t, "-o", "ServerAliveInterval=1", "sleep 2"); status != 0 {
+		t.Errorf("a client with ServerAliveInterval: status %d", status)
+	}
+}
+
+func TestSlowCipherIsNotTheDefault(t *testing.T) {
+	for _, explicit := range []bool{false, true} {
+		r := start(t, func(r *rig, _ *Config) {
+			if explicit {
+				r.config.server.Ciphers = []string{ssh.CipherChaCha20Poly1305}
+			}
+		})
+		fast := len(defaultCiphers([]string{ssh.CipherChaCha20Poly1305})) == 0
+		_, _, status := r.ssh(t, "-o", "Ciphers="+ssh.CipherChaCha20Poly1305, "true")
+		if refused := status != 0; refused != (fast && !explicit) {
+			t.Errorf("explicit %v, AES in the processor %v: status %d", explicit, fast, status)
+		}
+	}
+}
+
+func TestMaxStartups(t *testing.T) {
+	r := start(t, func(r *rig, _ *Config) {
+		r.config.server.MaxStartups = sshdconfig.MaxStartups{Begin: 1, Rate: 100, Full: 1}
+	})
+	for range 3 { // those who have logged in do not count
+		r.connect(t)
+	}
+	silent, err := net.Dial("tcp", r.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.ReadFull(silent, make([]byte, 4)) // it has been accepted
+	late, err := net.Dial("tcp", r.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said, _ := io.ReadAll(late); string(said) != "Exceeded MaxStartups\r\n" {
+		t.Errorf("one too many is told %q", said)
+	}
+	silent.Close()
+	eventually(t, "a place", func() bool {
+		c, err := r.dial("root", ssh.PublicKeys(r.key))
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+}
+
+func TestDropRate(t *testing.T) {
+	usual := sshdconfig.MaxStartups{Begin: 10, Rate: 30, Full: 100}
+	for n, want := range map[int]int{0: 0, 9: 0, 10: 30, 55: 65, 99: 99, 100: 100, 1000: 100} {
+		if got := dropRate(usual, n); got != want {
+			t.Errorf("%d startups: %d %%, want %d", n, got, want)
+		}
+	}
+	if got := dropRate(sshdconfig.MaxStartups{}, 5); got != 0 {
+		t.Errorf("no limit: %d %%", got)
+	}
+}
+
+func TestLoginGraceTime(t *testing.T) {
+	r := start(t, func(r *rig, _ *Config) { r.config.server.LoginGraceTime = 300 * time.Millisecond })
+	client := r.connect(t)
+	silent, err := net.Dial("tcp", r.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.ReadAll(silent) // until the server closes it
+	r.logs(t, "Timeout before authentication for 127.0.0.1 port ")
+	if s, err := client.NewSession(); err != nil {
+		t.Errorf("who is logged in stays: %v", err)
+	} else {
+		s.Close()
+	}
+}
+
+func TestClientAlive(t *testing.T) {
+	r := start(t, func(r *rig, _ *Config) {
+		r.config.settings.ClientAliveInterval, r.config.settings.ClientAliveCountMax = 50*time.Millisecond, 2
+	})
+	alive := r.connect(t)
+	raw, err := net.Dial("tcp", r.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &ssh.ClientConfig{User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(r.key)}, HostKeyCallback: ssh.InsecureIgnoreHostKey()}
+	silent, _, _, err := ssh.NewClientConn(raw, "", config) // nobody answers its requests
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent.Wait()
+	r.logs(t, "Timeout, client not responding from user root 127.0.0.1 port ")
+	if _, _, err := alive.SendRequest("still-there", true, nil); err != nil {
+		t.Errorf("a client that answers: %v", err)
+	}
+}
+
+func TestNothingLeaks(t *testing.T) {
+	r := start(t, nil)
+	r.connect(t).Close()
+	before := runtime.NumGoroutine()
+	for i := range 50 {
+		client := r.connect(t)
+		s, err := client.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			if err := s.RequestPty("xterm", 24, 80, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Start("exec cat"); err != nil {
+			t.Fatal(err)
+		}
+		client.Close()
+	}
+	eventually(t, "goroutines back to where they were", func() bool { return runtime.NumGoroutine() <= before })
+	if open := r.open(); len(open) > 1 {
+		t.Errorf("%d connections are still known", len(open))
+	}
+}
+
+func TestShutdown(t *testing.T) {
+	r := start(t, nil)
+	shell := r.command(t, "ssh", "-tt", "root@127.0.0.1")
+	in, err := shell.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	var screen journal
+	shell.Stdout = &screen
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(in, "echo rea''dy")
+	eventually(t, "a shell", func() bool { return strings.Contains(screen.String(), "ready") })
+
+	// A command that makes the server end, and has something left to do then.
+	fifo := r.file("fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command := r.command(t, "ssh", "root@127.0.0.1", "echo running; read x <"+fifo+"; exit 0")
+	var said journal
+	command.Stdout = &said
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a command", func() bool { return strings.Contains(said.String(), "running") })
+
+	ended := make(chan error, 1)
+	go func() { ended <- r.Shutdown(context.Background(), "The image is complete.") }()
+	shell.Wait()
+	if !strings.Contains(screen.String(), "\r\nThe image is complete.\r\n") {
+		t.Errorf("the shell was told %q", screen.String())
+	}
+	write(t, fifo, "x\n", 0o600)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := command.Wait(); err != nil {
+		t.Errorf("the command's client: %v", err)
+	}
+	if c, err := net.Dial("tcp", r.Addrs()[0].String()); err == nil {
+		c.Close()
+		t.Error("still listening")
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if open := r.open(); len(open) != 0 {
+		t.Errorf("%d connections after Close", len(open))
+	}
+}
+
+func TestAddressInUse(t *testing.T) {
+	r := start(t, nil)
+	other := &fixed{server: r.config.server, settings: r.config.settings}
+	other.server.Listen = []string{r.Addrs()[0].String()}
+	s, err := New(Config{Settings: other, Log: r.Server.log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("second server: %v", err)
+	}
+}
+
+func TestNewNeedsAnAuthenticator(t *testing.T) {
+	for name, settings := range map[string]sshdconfig.Settings{
+		"no keys":  {PubkeyAuthentication: false, AuthorizedKeysFiles: []string{"/keys"}},
+		"no files": {PubkeyAuthentication: true},
+	} {
+		if _, err := New(Config{Settings: &fixed{settings: settings}}); err == nil || !strings.Contains(err.Error(), "nobody could log in") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

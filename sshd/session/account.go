@@ -1,0 +1,144 @@
+package session
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"buildenv/sshd/jail"
+)
+
+// maxPasswd bounds what is read of a passwd file, in bytes: the one in a jail
+// is somebody else's.
+const maxPasswd = 1 << 20
+
+// defaultUmask is that of work inside this process.
+const defaultUmask = 0o022
+
+// Account is an entry of passwd(5).
+type Account struct {
+	Name        string
+	UID, GID    int
+	Home, Shell string
+}
+
+// Root is the account where there is no passwd file, as in a container image
+// made from scratch.
+var Root = Account{Name: "root", Home: "/root", Shell: "/bin/sh"}
+
+// FindAccount looks name up in a passwd file. Lines that are not seven fields
+// with numeric ids are passed over, as the C library does.
+func FindAccount(passwd io.Reader, name string) (Account, bool) {
+	lines := bufio.NewScanner(io.LimitReader(passwd, maxPasswd))
+	for lines.Scan() {
+		f := strings.Split(lines.Text(), ":")
+		if len(f) != 7 || f[0] != name {
+			continue
+		}
+		uid, err1 := strconv.ParseUint(f[2], 10, 31)
+		gid, err2 := strconv.ParseUint(f[3], 10, 31)
+		if err1 != nil || err2 != nil {
+			continue
+		}
+		return Account{Name: name, UID: int(uid), GID: int(gid), Home: f[5], Shell: f[6]}, true
+	}
+	return Account{}, false
+}
+
+// place is where and with what a job starts, as found inside the jail.
+type place struct {
+	shell       string
+	shellErr    error  // why the shell cannot be used, nil if it can
+	directory   string // working directory
+	homeErr     error  // why it is not the home directory
+	hushedLogin bool   // ~/.hushlogin is there
+}
+
+// survey looks before anything starts: a missing directory and a missing shell
+// would otherwise be one and the same error of execve(2).
+func (l *Login) survey() (place, error) {
+	root, err := jail.Enter(l.Jail, defaultUmask)
+	if err != nil {
+		return place{}, err
+	}
+	defer root.Close()
+	p := place{directory: l.Account.Home}
+	err = root.Do(func() error {
+		p.shell, p.shellErr = findShell(l.shells())
+		if p.homeErr = isDirectory(l.Account.Home); p.homeErr != nil {
+			p.directory = "/"
+		}
+		_, err := os.Lstat(path.Join(l.Account.Home, ".hushlogin"))
+		p.hushedLogin = err == nil
+		return nil
+	})
+	return p, err
+}
+
+// shells are the candidates in order. In a jail the account's shell is that of
+// the server's image; the image root may have another one. It runs inside the jail.
+func (l *Login) shells() []string {
+	first := l.Account.Shell
+	if first == "" {
+		first = "/bin/sh" // passwd(5)
+	}
+	if l.Jail == "" {
+		return []string{first}
+	}
+	candidates := []string{first}
+	if a, ok := readAccount("/etc/passwd", l.Account.Name); ok && path.IsAbs(a.Shell) {
+		candidates = append(candidates, a.Shell)
+	}
+	return append(candidates, "/bin/bash", "/bin/sh")
+}
+
+// readAccount never waits: the file may be anything, a FIFO for one.
+func readAccount(passwd, name string) (Account, bool) {
+	f, err := os.OpenFile(passwd, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return Account{}, false
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return Account{}, false
+	}
+	return FindAccount(f, name)
+}
+
+// findShell is the first candidate that exists. Without one it is the first
+// candidate, with the reason.
+func findShell(candidates []string) (string, error) {
+	for _, shell := range candidates {
+		if _, err := os.Stat(shell); err == nil {
+			return shell, nil
+		}
+	}
+	_, err := os.Stat(candidates[0])
+	return candidates[0], err
+}
+
+func isDirectory(name string) error {
+	info, err := os.Stat(name)
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "chdir", Path: name, Err: unix.ENOTDIR}
+	}
+	return err
+}
+
+// reason is the system's word for an error, as C programs print it.
+func reason(err error) string {
+	var errno unix.Errno
+	if !errors.As(err, &errno) {
+		return fmt.Sprint(err)
+	}
+	text := errno.Error()
+	return strings.ToUpper(text[:1]) + text[1:]
+}

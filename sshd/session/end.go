@@ -1,0 +1,112 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// steps end a process that does not end by itself. The stopped ones are
+// continued, or they would never see the signal before it.
+var steps = []struct {
+	signals  []unix.Signal
+	patience time.Duration
+}{
+	{[]unix.Signal{unix.SIGHUP, unix.SIGCONT}, 300 * time.Millisecond},
+	{[]unix.Signal{unix.SIGTERM}, 500 * time.Millisecond},
+	{[]unix.Signal{unix.SIGKILL}, 2 * time.Second},
+}
+
+func (p *process) end(ctx context.Context, message string, grace time.Duration) error {
+	if p.tell != nil && !p.exited() {
+		p.tell(message)
+	}
+	if !p.shell && !p.unattended.Load() {
+		await(ctx, grace, p.exited)
+	}
+	for _, step := range steps {
+		if p.over() {
+			return nil
+		}
+		for _, number := range step.signals {
+			signalSession(p.sid(), number)
+		}
+		if await(ctx, step.patience, p.over) {
+			return nil
+		}
+	}
+	return fmt.Errorf("end session: process %d and its children: still there after SIGKILL", p.sid())
+}
+
+// over: its leader has been reaped and no process of its session lives.
+func (p *process) over() bool { return p.exited() && len(processGroups(p.sid())) == 0 }
+
+// sid is the id of the session that the process leads. The kernel gives the
+// number to nobody else while a process of the session lives.
+func (p *process) sid() int { return p.cmd.Process.Pid }
+
+func signalSession(sid int, number unix.Signal) {
+	for pgrp := range processGroups(sid) {
+		unix.Kill(-pgrp, number) // it may have ended just now
+	}
+}
+
+// processGroups are the process groups of an operating-system session that
+// have a living process. A shell with job control gives each job a group of
+// its own, which only /proc tells.
+func processGroups(sid int) map[int]bool {
+	groups := map[int]bool{}
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return groups
+	}
+	defer proc.Close()
+	names, _ := proc.Readdirnames(-1)
+	for _, name := range names {
+		if _, err := strconv.Atoi(name); err != nil {
+			continue
+		}
+		stat, err := os.ReadFile("/proc/" + name + "/stat")
+		if err != nil {
+			continue // it has ended
+		}
+		if pgrp, session, alive := parseStat(stat); alive && session == sid && pgrp > 1 {
+			groups[pgrp] = true
+		}
+	}
+	return groups
+}
+
+// parseStat reads proc_pid_stat(5): pid (name) state ppid pgrp session …; the
+// name may contain anything, so the fields are counted from its last bracket.
+func parseStat(stat []byte) (pgrp, session int, alive bool) {
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 4 || bytes.ContainsAny(fields[0], "ZXx") {
+		return 0, 0, false
+	}
+	pgrp, err1 := strconv.Atoi(string(fields[2]))
+	session, err2 := strconv.Atoi(string(fields[3]))
+	return pgrp, session, err1 == nil && err2 == nil
+}
+
+// tellPatience bounds how long a client that does not read may hold up the end.
+const tellPatience = 100 * time.Millisecond
+
+// tell shows a message on the terminal.
+func (s *session) tell(message string) {
+	told := make(chan struct{})
+	go func() { // ends when the client reads, or with the channel
+		defer s.contain("message")
+		defer close(told)
+		fmt.Fprintf(crlf{s.out}, "\n%s\n", message)
+	}()
+	select {
+	case <-told:
+	case <-time.After(tellPatience):
+	}
+}

@@ -1,0 +1,228 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is a job that leads an operating-system session of its own.
+type process struct {
+	cmd   *exec.Cmd
+	shell bool          // an interactive shell: nothing is lost when it is hung up
+	tell  func(string)  // shows a message to its user, nil without a terminal
+	ended chan struct{} // closed when the leader is gone and its status is sent
+
+	unattended atomic.Bool // its client has left
+	plumbing
+}
+
+// plumbing connects a process with its channel.
+type plumbing struct {
+	stdin   *os.File // our end
+	outputs []outlet
+	theirs  []*os.File // the process's standard input, output and error
+	isTTY   bool
+}
+
+// outlet is one stream of output.
+type outlet struct {
+	from *os.File
+	to   io.Writer
+}
+
+// runProcess runs a request with the account's shell and waits for its end.
+func (s *session) runProcess(actual, wanted request) {
+	where, err := s.survey()
+	if err != nil {
+		s.Log.Error("session cannot start", "error", err, "from", s.Remote)
+		s.fail(failure{text: err.Error(), exit: exitNoSession})
+		return
+	}
+	if where.shellErr != nil {
+		s.fail(notStarted(where.shell, false, s.Jail != "", where.shellErr))
+		return
+	}
+	s.greet(where, actual)
+	p := &process{cmd: s.command(where, actual, wanted), ended: make(chan struct{}), shell: actual.kind == "shell" && s.tty != nil}
+	if err := s.start(p); err != nil {
+		s.fail(notStarted(where.shell, true, s.Jail != "", err))
+		return
+	}
+	s.attend(p)
+}
+
+// greet shows what sshd shows before a job's own output.
+func (s *session) greet(where place, actual request) {
+	stdout, stderr := s.streams()
+	if actual.kind == "shell" && s.tty != nil && !where.hushedLogin {
+		io.WriteString(stdout, s.Greeting)
+	}
+	if where.homeErr != nil && s.Jail == "" {
+		fmt.Fprintf(stderr, "Could not chdir to home directory %s: %s\n", s.Account.Home, reason(where.homeErr))
+	}
+}
+
+// command is the job: a login shell (its name begins with a dash), or the
+// shell with the text of the command, which is passed on as it came.
+func (s *session) command(where place, actual, wanted request) *exec.Cmd {
+	name := path.Base(where.shell)
+	args := []string{"-" + name}
+	if actual.kind != "shell" {
+		args = []string{name, "-c", actual.command}
+	}
+	var original *string
+	if s.Policy.ForceCommand != "" && wanted.kind != "shell" {
+		original = &wanted.command
+	}
+	return &exec.Cmd{
+		Path: where.shell,
+		Args: args,
+		Dir:  where.directory,
+		Env:  s.environ(where.shell, original),
+		SysProcAttr: &syscall.SysProcAttr{
+			Chroot:  s.Jail,
+			Setsid:  true,
+			Setctty: s.tty != nil, // its standard input, descriptor 0
+		},
+	}
+}
+
+// start connects and starts p, and lets the table and the channel's requests know it.
+func (s *session) start(p *process) error {
+	var err error
+	if p.plumbing, err = s.connect(); err != nil {
+		return err
+	}
+	if p.isTTY {
+		p.tell = s.tell
+	}
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = p.theirs[0], p.theirs[1], p.theirs[2]
+	err = s.Table.start(p, p.cmd.Start)
+	closeAll(p.theirs) // or their end would never come
+	if err != nil {
+		p.disconnect()
+		return err
+	}
+	s.mu.Lock()
+	s.process = p
+	s.mu.Unlock()
+	return nil
+}
+
+// connect makes pipes, or uses the terminal. Files of our own, not exec.Cmd's
+// pipes: those are closed by Wait, with output still in them.
+func (s *session) connect() (plumbing, error) {
+	if s.tty != nil {
+		return plumbing{
+			stdin:   s.tty.master,
+			outputs: []outlet{{s.tty.master, s.out}},
+			theirs:  []*os.File{s.tty.slave, s.tty.slave, s.tty.slave},
+			isTTY:   true,
+		}, nil
+	}
+	var ours, theirs []*os.File
+	for i := range 3 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			closeAll(append(ours, theirs...))
+			return plumbing{}, fmt.Errorf("connect session: %w", err)
+		}
+		if i == 0 {
+			r, w = w, r
+		}
+		ours, theirs = append(ours, r), append(theirs, w)
+	}
+	outputs := []outlet{{ours[1], s.out}, {ours[2], s.channel.Stderr()}}
+	return plumbing{stdin: ours[0], outputs: outputs, theirs: theirs}, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close() // twice for a terminal, which does no harm
+	}
+}
+
+// attend serves a running process to its end; the package comment has the order.
+func (s *session) attend(p *process) {
+	attended := context.AfterFunc(s.ctx, p.abandon)
+	defer attended()
+	var outputs sync.WaitGroup
+	for _, o := range p.outputs {
+		outputs.Go(func() {
+			defer s.contain("output")
+			defer o.from.Close() // nobody reads any more: the writer shall know
+			io.Copy(o.to, o.from)
+		})
+	}
+	go s.feed(p) // ends with the channel or with its first failed write
+	s.sendExit(p.wait())
+	s.Table.exited(p)
+	if !p.isTTY {
+		p.stdin.Close()
+	}
+	outputs.Wait()
+	s.out.closeWrite()
+}
+
+// feed copies input. The client's EOF is passed on by pipes; on a terminal
+// there is no such thing, and hanging up would be more than was said.
+func (s *session) feed(p *process) {
+	defer s.contain("input")
+	io.Copy(p.stdin, s.channel)
+	if !p.isTTY {
+		p.stdin.Close()
+	}
+}
+
+// wait reaps the leader.
+func (p *process) wait() syscall.WaitStatus {
+	p.cmd.Wait()
+	if p.cmd.ProcessState == nil { // somebody else reaped it
+		return syscall.WaitStatus(exitNoSession << 8)
+	}
+	return p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+}
+
+// abandon is what remains to do when the client has left.
+func (p *process) abandon() {
+	p.unattended.Store(true)
+	p.disconnect()
+}
+
+// disconnect closes our ends: a terminal is hung up, pipes are broken.
+func (p *process) disconnect() {
+	p.stdin.Close()
+	for _, o := range p.outputs {
+		o.from.Close()
+	}
+}
+
+// closeOutput breaks the pipe of standard output. A terminal has no such half.
+func (p *process) closeOutput() {
+	if !p.isTTY {
+		p.outputs[0].from.Close()
+	}
+}
+
+// signal goes to the leader's process group. It reports whether it was sent.
+func (p *process) signal(number unix.Signal) bool {
+	return !p.exited() && unix.Kill(-p.cmd.Process.Pid, number) == nil
+}
+
+func (p *process) exited() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
