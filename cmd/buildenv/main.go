@@ -1,0 +1,28 @@
+// Buildenv is the SSH build environment for operating-system image roots: an
+// image root comes in, an administrator changes it over SSH, and what comes out
+// is packaged and published. "buildenv help" lists its commands.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"buildenv/entrypoint"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	if os.Getpid() == 1 {
+		return entrypoint.Init(os.Args, os.Stderr)
+	}
+	stops := []os.Signal{syscall.SIGTERM, syscall.SIGINT}
+	if !signal.Ignored(syscall.SIGHUP) {
+		stops = append(stops, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), stops...)
+	defer stop()
+	return entrypoint.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+}

@@ -1,0 +1,53 @@
+package entrypoint
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"strings"
+)
+
+// newLogger writes to w as LOG_FORMAT and LOG_LEVEL say. Values that are not
+// among the known ones count as the defaults, so that the complaint about them
+// can be logged.
+func newLogger(w io.Writer, cfg Config) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level(cfg.LogLevel)}
+	var handler slog.Handler = slog.NewTextHandler(w, options)
+	if cfg.LogFormat == "json" {
+		handler = slog.NewJSONHandler(w, options)
+	}
+	log := slog.New(handler)
+	if cfg.JobID != "" {
+		log = log.With("job", cfg.JobID)
+	}
+	return log
+}
+
+// level translates the image service's names of levels, which are Python's.
+func level(name string) slog.Level {
+	switch strings.ToUpper(name) {
+	case "DEBUG":
+		return slog.LevelDebug
+	case "WARNING":
+		return slog.LevelWarn
+	case "ERROR":
+		return slog.LevelError
+	case "CRITICAL":
+		return slog.LevelError + 4
+	default:
+		return slog.LevelInfo
+	}
+}
+
+// messageLog is a slog.Handler that writes bare messages, a line each: the form
+// of the log file that sshd's option -E names.
+type messageLog struct{ w io.Writer }
+
+func (messageLog) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
+func (m messageLog) WithAttrs([]slog.Attr) slog.Handler         { return m }
+func (m messageLog) WithGroup(string) slog.Handler              { return m }
+
+func (m messageLog) Handle(_ context.Context, r slog.Record) error {
+	_, err := io.WriteString(m.w, r.Message+"\n")
+	return err
+}

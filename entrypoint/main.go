@@ -1,0 +1,104 @@
+// Package entrypoint puts the program together: it reads the environment and
+// the command line, chooses the parts that a job needs, wires them, and turns
+// what happens into exit codes. Everything below it is told what to do; nothing
+// below it reads the environment or ends the process.
+//
+// Each command has a file of its own; config.go lists the variables, init.go is
+// process 1 of a container, job.go builds a job's parts.
+package entrypoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// The exit codes of every command.
+const (
+	exitDone   = 0
+	exitFailed = 1 // the job failed; a reason is on stderr
+	exitUsage  = 2 // the command was called wrongly
+)
+
+// usageError is a command that was called wrongly.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// streams are the three of a process.
+type streams struct {
+	in  io.Reader
+	out io.Writer // results
+	err io.Writer // logs and reasons
+}
+
+// Main runs the command that args name, without the program's own name, and
+// returns the exit code. When ctx ends the command stops in good order.
+func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRootCommand(streams{stdin, stdout, stderr})
+	root.SetArgs(args)
+	return report(stderr, root.ExecuteContext(ctx))
+}
+
+// report tells why a command did not do what it should, and its exit code.
+func report(stderr io.Writer, err error) int {
+	if err == nil {
+		return exitDone
+	}
+	fmt.Fprintf(stderr, "buildenv: %s\n", oneLine(err))
+	if errors.As(err, new(usageError)) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// oneLine is an error's text without line breaks; joined errors have them.
+func oneLine(err error) string {
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
+}
+
+func newRootCommand(s streams) *cobra.Command {
+	root := newRunCommand(s)
+	root.Use = "buildenv [run] [IMAGE_ROOT_PARENT]"
+	root.Short = "SSH build environment for operating-system image roots"
+	root.Long = rootHelp
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usagef("%s: %w; see %q", c.CommandPath(), err, c.CommandPath()+" --help")
+	})
+	root.AddCommand(
+		newRunCommand(s), newPrepareCommand(s), newPackageCommand(s), newCustomizeCommand(s),
+		newCompleteCommand(s), newFailCommand(s), newStatusCommand(s),
+		newDemoCommand(s), newVersionCommand(s),
+	)
+	return root
+}
+
+const rootHelp = `An image root comes in, an administrator changes it over SSH, and what comes out
+is packaged and published. Without a command it is the build environment of a
+container: it takes its orders from environment variables (IMS_ACTION, ...) and
+from marker files in IMAGE_ROOT_PARENT.
+
+Exit codes: 0 done; 1 the job failed, the reason is on stderr; 2 wrong usage.
+Logs go to stderr, results to stdout.`
+
+// args checks the number of a command's arguments and names the ones it takes.
+func args(least, most int) cobra.PositionalArgs {
+	return func(c *cobra.Command, given []string) error {
+		if len(given) < least || len(given) > most {
+			return usagef("%s: %d arguments given; usage: %s", c.CommandPath(), len(given), c.UseLine())
+		}
+		return nil
+	}
+}

@@ -1,0 +1,79 @@
+package entrypoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"buildenv/agent"
+	"buildenv/agent/marker"
+	"buildenv/artifacts/source"
+	"buildenv/internal/progress"
+)
+
+func newPrepareCommand(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use:   "prepare IMAGE_ROOT_PARENT SOURCE",
+		Short: "Unpack an image to IMAGE_ROOT_PARENT/image-root",
+		Long: `Makes IMAGE_ROOT_PARENT/image-root out of SOURCE: a directory, a tar (plain, gzip
+or zstd) or a squashfs file. The image root appears when it is whole; markers of
+an earlier job are removed.`,
+		Example: "  buildenv prepare /mnt/image compute.squashfs",
+		Args:    args(2, 2),
+		RunE: func(c *cobra.Command, given []string) error {
+			cfg, err := loadConfig()
+			if err != nil {
+				return err
+			}
+			cfg.ImageRootParent = given[0]
+			release, err := claim(&cfg)
+			if err != nil {
+				return err
+			}
+			defer release()
+			log := newLogger(s.err, cfg)
+			if err := prepare(c.Context(), s, log, cfg.ImageRootParent, given[1]); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(s.out, filepath.Join(cfg.ImageRootParent, imageRoot))
+			return err
+		},
+	}
+}
+
+// imageRoot is the folder of a customize job's image root.
+const imageRoot = "image-root"
+
+// prepare unpacks src to the image root below parent.
+func prepare(ctx context.Context, s streams, log *slog.Logger, parent, src string) error {
+	dst := filepath.Join(parent, imageRoot)
+	if _, err := os.Lstat(dst); err == nil {
+		return fmt.Errorf("prepare: %s is there already, perhaps with somebody's work in it; remove it first", dst)
+	}
+	if err := clearJob(parent); err != nil {
+		return fmt.Errorf("prepare: remove an earlier job's markers: %w", err)
+	}
+	meter := progress.Start(s.err, log, "unpacking", 0)
+	defer meter.Done()
+	log.Info("unpacking the image root", "from", src, "to", dst)
+	return source.Unpack(ctx, src, dst, source.Options{Progress: meter.Set, Log: log})
+}
+
+// clearJob removes what an earlier job left in its parent folder.
+func clearJob(parent string) error {
+	place := marker.Directory(parent)
+	var problems []error
+	for _, name := range []marker.Name{marker.Ready, marker.Complete, marker.Failed, marker.Exiting} {
+		problems = append(problems, marker.Remove(place, name))
+	}
+	state, err := agent.LoadState(parent)
+	if err == nil {
+		err = state.Clear()
+	}
+	return errors.Join(append(problems, err)...)
+}

@@ -1,0 +1,43 @@
+package entrypoint
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+
+	"buildenv/agent"
+	"buildenv/artifacts"
+	"buildenv/artifacts/store/dir"
+)
+
+// store is where images go, and who keeps their records.
+type store struct {
+	objects  artifacts.Store
+	registry artifacts.Registry
+	root     string // the folder, where there is room for an archive as well
+}
+
+// checkStore tells whether an address is one of a store.
+func checkStore(address string) error {
+	_, err := dir.Path(address)
+	return err
+}
+
+// openStore opens a store and makes it when it is not there.
+func openStore(address, bucket string, log *slog.Logger) (store, error) {
+	path, err := dir.Path(address)
+	if err != nil {
+		return store{}, err
+	}
+	d, err := dir.New(path, bucket, log)
+	if err != nil {
+		return store{}, err
+	}
+	return store{objects: d, registry: d, root: path}, nil
+}
+
+// printResult tells where a published image is: its id, then the manifest.
+func printResult(out io.Writer, result agent.Result) error {
+	_, err := fmt.Fprintf(out, "image %s\nmanifest %s\n", result.Image.ID, result.Image.Link.Path)
+	return err
+}
