@@ -109,7 +109,7 @@ func (p *Publisher) archive(ctx context.Context, root string) (archived, error) 
 		return archived{}, fmt.Errorf("remove an earlier archive: %w", err)
 	}
 	if err := p.Packer.Pack(ctx, root, path, p.Pack); err != nil {
-		return archived{}, fmt.Errorf("pack image root: %s: %w", root, err)
+		return archived{}, err
 	}
 	f, err := os.Open(path)
 	if err != nil {

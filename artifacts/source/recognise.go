@@ -10,6 +10,8 @@ import (
 	"os"
 
 	"github.com/klauspost/compress/gzip"
+
+	"buildenv/artifacts/squashfs"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -21,13 +23,12 @@ const (
 	plainTar       // or something unknown: only the tar reader can tell
 	gzipTar
 	zstdTar
-	squashfs
+	squashfsFile
 )
 
 var magics = map[kind][]byte{
-	gzipTar:  {0x1f, 0x8b},             // RFC 1952 section 2.3.1
-	zstdTar:  {0x28, 0xb5, 0x2f, 0xfd}, // RFC 8878 section 3.1.1
-	squashfs: []byte("hsqs"),           // linux/fs/squashfs/squashfs_fs.h, little endian
+	gzipTar: {0x1f, 0x8b},             // RFC 1952 section 2.3.1
+	zstdTar: {0x28, 0xb5, 0x2f, 0xfd}, // RFC 8878 section 3.1.1
 }
 
 var unpackers = map[kind]func(context.Context, *tree, string) error{
@@ -64,6 +65,9 @@ func recognise(src string) (kind, error) {
 	}
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return 0, err
+	}
+	if squashfs.Is(head[:n]) {
+		return squashfsFile, nil
 	}
 	for kind, magic := range magics {
 		if bytes.HasPrefix(head[:n], magic) {

@@ -40,8 +40,8 @@ var ErrTooBig = errors.New("more than the limit")
 // Options say how a source is unpacked. The zero value means the defaults.
 type Options struct {
 	// Progress is told now and then how many bytes of content have been
-	// written; nil for nobody. Calls do not overlap. For a squashfs it is an
-	// estimate, by the space that the file system has lost.
+	// written; nil for nobody. Calls do not overlap. For a squashfs it is how
+	// much of the archive has been read.
 	Progress func(bytes int64)
 	// MaxBytes bounds the content of all files, holes included; 0 means 256 GiB.
 	// It is not checked for a squashfs, which cannot tell before it is unpacked.
@@ -108,7 +108,7 @@ func unpack(ctx context.Context, src, dst string, opts Options) (err error) {
 			err = errors.Join(err, os.RemoveAll(temporary))
 		}
 	}()
-	if kind == squashfs {
+	if kind == squashfsFile {
 		err = unpackSquashfs(ctx, src, temporary, opts)
 	} else {
 		err = build(temporary, opts, func(t *tree) error { return unpackers[kind](ctx, t, src) })

@@ -91,7 +91,7 @@ func (p Packer) run(ctx context.Context, root string, archive *fsx.Pending, opti
 		}
 	}
 	stop := every(progressPace, report)
-	err := runTool(ctx, cmd, nil)
+	err := runTool(ctx, cmd, nil, nil)
 	stop()
 	if err == nil {
 		report()

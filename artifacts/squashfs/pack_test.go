@@ -24,7 +24,7 @@ func TestPackTakesARootThatIsALink(t *testing.T) {
 	var log bytes.Buffer
 	archive, tree := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "tree")
 	must(t, packer(&log).Pack(t.Context(), link, archive, artifacts.PackOptions{}))
-	must(t, Unpack(t.Context(), archive, tree, nil))
+	must(t, Unpack(t.Context(), archive, tree, UnpackOptions{}))
 	wantSame(t, root, tree)
 }
 
@@ -48,7 +48,7 @@ func TestPackLeavesOutMounts(t *testing.T) {
 	var log bytes.Buffer
 	archive, tree := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "tree")
 	must(t, packer(&log).Pack(t.Context(), root, archive, artifacts.PackOptions{}))
-	must(t, Unpack(t.Context(), archive, tree, nil))
+	must(t, Unpack(t.Context(), archive, tree, UnpackOptions{}))
 	for _, empty := range []string{"proc", "we*ird [x]", "bound", "sys"} {
 		wantOnly(t, filepath.Join(tree, empty))
 	}

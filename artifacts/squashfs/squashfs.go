@@ -39,18 +39,22 @@ func Is(header []byte) bool { return strings.HasPrefix(string(header), magic) }
 // stands at the end.
 const keptLines = 5
 
-// runTool runs a tool. When it fails, its last lines are the error's text.
-func runTool(ctx context.Context, cmd *exec.Cmd, started func(pid int)) error {
+// runTool runs a tool. When it fails, its last lines are the error's text. hear
+// is told each line and started the process id; both may be nil.
+func runTool(ctx context.Context, cmd *exec.Cmd, hear func(line string), started func(pid int)) error {
 	tool := cmd.Args[0]
 	var last []string
 	err := execx.Watch(ctx, cmd, func(line string) {
 		last = append(last[max(0, len(last)-keptLines+1):], line)
+		if hear != nil {
+			hear(line)
+		}
 	}, started)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, exec.ErrNotFound):
-		return fmt.Errorf("%s: not found: install squashfs-tools", tool)
+		return fmt.Errorf("%s: %w: install squashfs-tools", tool, exec.ErrNotFound)
 	case ctx.Err() != nil || len(last) == 0:
 		return fmt.Errorf("%s: %w", tool, err)
 	}

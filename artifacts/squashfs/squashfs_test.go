@@ -156,7 +156,7 @@ func TestPackAndUnpack(t *testing.T) {
 			wantSame(t, root, mountAt(t, "-o", "loop,ro", archive, t.TempDir()))
 
 			tree := filepath.Join(dir, "tree")
-			must(t, Unpack(t.Context(), archive, tree, last.Store))
+			must(t, Unpack(t.Context(), archive, tree, UnpackOptions{Progress: last.Store}))
 			wantSame(t, root, tree)
 			wantOnly(t, dir, "image.sqsh", "tree")
 			if last.Load() != int64(len(content)) {
@@ -176,7 +176,7 @@ func TestDiskFullLeavesNothing(t *testing.T) {
 		"pack": func() error {
 			return Packer{Log: slog.New(slog.DiscardHandler)}.Pack(t.Context(), root, filepath.Join(small, "b"), artifacts.PackOptions{})
 		},
-		"unpack": func() error { return Unpack(t.Context(), archive, filepath.Join(small, "tree"), nil) },
+		"unpack": func() error { return Unpack(t.Context(), archive, filepath.Join(small, "tree"), UnpackOptions{}) },
 	}
 	for name, step := range steps {
 		t.Run(name, func(t *testing.T) {
@@ -213,13 +213,13 @@ func TestMissingTool(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	dir := t.TempDir()
 	err := Packer{Log: slog.New(slog.DiscardHandler)}.Pack(t.Context(), dir, filepath.Join(dir, "a"), artifacts.PackOptions{})
-	if want := "pack " + dir + ": mksquashfs: not found: install squashfs-tools"; err == nil || err.Error() != want {
+	if want := "pack " + dir + ": mksquashfs: executable file not found in $PATH: install squashfs-tools"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
 	archive := filepath.Join(t.TempDir(), "a")
 	must(t, os.WriteFile(archive, nil, 0o644))
-	err = Unpack(t.Context(), archive, filepath.Join(dir, "tree"), nil)
-	if want := "unpack " + archive + ": unsquashfs: not found: install squashfs-tools"; err == nil || err.Error() != want {
+	err = Unpack(t.Context(), archive, filepath.Join(dir, "tree"), UnpackOptions{})
+	if want := "unsquashfs: executable file not found in $PATH: install squashfs-tools"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
 	wantOnly(t, dir)
