@@ -98,7 +98,7 @@ func (f *customizeFlags) run(ctx context.Context, s streams) error {
 	if err := prepare(ctx, s, log, cfg.ImageRootParent, f.from); err != nil {
 		return err
 	}
-	j, err := newJob(cfg, log)
+	j, err := newJob(cfg, log, s.err)
 	if err != nil {
 		return err
 	}

@@ -132,7 +132,7 @@ func (d *demo) job(ctx context.Context, sample string, logFile io.Writer) (*agen
 	if err := prepare(ctx, streams{err: logFile}, log, cfg.ImageRootParent, sample); err != nil {
 		return nil, err
 	}
-	j, err := newJob(cfg, log)
+	j, err := newJob(cfg, log, logFile)
 	if err != nil {
 		return nil, err
 	}

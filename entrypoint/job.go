@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -19,6 +20,7 @@ import (
 type job struct {
 	cfg    Config
 	log    *slog.Logger
+	stderr io.Writer // for a progress bar
 	plan   agent.Plan
 	root   string // the image root
 	marks  agent.Marks
@@ -41,9 +43,9 @@ type description struct {
 
 // newJob decides what is to be done, reads how far it has been done, and notes
 // what the job is. The image root's parent must be locked.
-func newJob(cfg Config, log *slog.Logger) (*job, error) {
+func newJob(cfg Config, log *slog.Logger, stderr io.Writer) (*job, error) {
 	parent := marker.Directory(cfg.ImageRootParent)
-	j := &job{cfg: cfg, log: log}
+	j := &job{cfg: cfg, log: log, stderr: stderr}
 	j.plan = agent.Decide(cfg.Action, marker.Exists(parent, marker.BuildFailed), isTrue(cfg.EnableDebug))
 	j.root = filepath.Join(cfg.ImageRootParent, j.plan.Root)
 	j.marks = marksOf(cfg.ImageRootParent, j.description())
@@ -99,7 +101,6 @@ func (j *job) standalone(pack artifacts.PackOptions) (*agent.Standalone, error) 
 		Publish:     func(ctx context.Context) (agent.Result, error) { return j.publish(ctx, publisher) },
 		Discard:     publisher.Discard,
 		Status: func(status artifacts.Status) {
-			j.log.Info("job status", "status", string(status))
 			if err := st.registry.SetJobStatus(context.Background(), j.cfg.JobID, status); err != nil {
 				j.log.Error("set job status", "status", string(status), "error", err)
 			}

@@ -12,7 +12,6 @@ import (
 	"buildenv/agent"
 	"buildenv/artifacts"
 	"buildenv/artifacts/squashfs"
-	"buildenv/internal/progress"
 )
 
 // packageFlags are the flags of package; customize shares most of them.
@@ -115,12 +114,9 @@ func (f *packageFlags) run(ctx context.Context, s streams) error {
 		return fmt.Errorf("make a folder for the archive: %w", err)
 	}
 	defer os.RemoveAll(work)
-	meter := progress.Start(s.err, log, "packaging", 0)
-	defer meter.Done()
-	f.pack.Progress = meter.Set
 	p := &agent.Publisher{Store: st.objects, Registry: st.registry, Packer: squashfs.Packer{Log: log},
 		Pack: f.pack, WorkDir: work, Log: log}
-	result, err := publishRoot(ctx, p,
+	result, err := publishRoot(ctx, s.err, p,
 		agent.Order{Root: f.root, Name: cfg.ImageName, Arch: cfg.Arch, Job: f.job},
 		bootNames{cfg.KernelFilename, cfg.InitrdFilename, cfg.ParametersName})
 	if err != nil {

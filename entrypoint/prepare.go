@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +15,7 @@ import (
 	"buildenv/agent/marker"
 	"buildenv/artifacts/source"
 	"buildenv/internal/progress"
+	"buildenv/internal/redact"
 )
 
 func newPrepareCommand(s streams) *cobra.Command {
@@ -51,6 +53,9 @@ const imageRoot = "image-root"
 
 // prepare unpacks src to the image root below parent.
 func prepare(ctx context.Context, s streams, log *slog.Logger, parent, src string) error {
+	if strings.Contains(src, "://") {
+		return usagef("prepare: %s: a source is a directory, a tar or a squashfs file; this version fetches nothing", redact.URL(src))
+	}
 	dst := filepath.Join(parent, imageRoot)
 	if _, err := os.Lstat(dst); err == nil {
 		return fmt.Errorf("prepare: %s is there already, perhaps with somebody's work in it; remove it first", dst)

@@ -3,12 +3,14 @@ package entrypoint
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 
 	"buildenv/agent"
 	"buildenv/artifacts"
 	"buildenv/artifacts/rootfs"
 	"buildenv/artifacts/squashfs"
+	"buildenv/internal/progress"
 )
 
 // bootNames are the files in an image root's /boot that become artifacts.
@@ -32,11 +34,12 @@ func (j *job) publish(ctx context.Context, p *agent.Publisher) (agent.Result, er
 	if err := j.withRoot(rootfs.SecureImageDir); err != nil {
 		return agent.Result{}, err
 	}
-	return publishRoot(ctx, p, order, names)
+	return publishRoot(ctx, j.stderr, p, order, names)
 }
 
-// publishRoot makes an image of an image root whose boot files have these names.
-func publishRoot(ctx context.Context, p *agent.Publisher, order agent.Order, names bootNames) (agent.Result, error) {
+// publishRoot makes an image of an image root whose boot files have these names,
+// and shows on stderr how far it is.
+func publishRoot(ctx context.Context, stderr io.Writer, p *agent.Publisher, order agent.Order, names bootNames) (agent.Result, error) {
 	root, err := rootfs.Open(order.Root)
 	if err != nil {
 		return agent.Result{}, err
@@ -51,6 +54,9 @@ func publishRoot(ctx context.Context, p *agent.Publisher, order agent.Order, nam
 		return agent.Result{}, err
 	}
 	order.Root = root.Path()
+	meter := progress.Start(stderr, p.Log, "packaging", 0)
+	defer meter.Done()
+	p.Pack.Progress = meter.Set
 	return p.Publish(ctx, order)
 }
 

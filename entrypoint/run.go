@@ -67,7 +67,7 @@ func run(ctx context.Context, s streams, cfg Config, problems error) error {
 	for _, warning := range cfg.warnings() {
 		log.Warn(warning)
 	}
-	j, err := newJob(cfg, log)
+	j, err := newJob(cfg, log, s.err)
 	if err := errors.Join(problems, unsupported(cfg), err); err != nil {
 		return refuse(ctx, cfg, log, err)
 	}
