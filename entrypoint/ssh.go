@@ -151,7 +151,7 @@ func (s *sshServer) address() (host, port string, err error) {
 
 // loginMessage tells a user at a terminal where he is and how to finish.
 func (j *job) loginMessage() string {
-	where := "The image root is " + j.root + "."
+	where := "You are not jailed; the image root is " + j.root + "."
 	if j.cfg.jailed() {
 		where = "You are jailed in the image root: / is the image."
 	}
