@@ -46,9 +46,9 @@ type Result struct {
 	SizeBytes int64              `json:"size_bytes"` // all artifacts together
 }
 
-// archiveName is the archive's name in WorkDir. The image's own name is not
-// used for it: it may hold anything.
-const archiveName = ".buildenv-rootfs.sqsh"
+// archiveFolder is where in WorkDir the archive is made. It is removed before
+// and after: a killed agent leaves half an archive under a temporary name.
+const archiveFolder = ".buildenv-archive"
 
 // Publish packs and stores the image and registers it last, so that nothing half
 // done is ever found by name. What it stored is removed when it fails.
@@ -100,17 +100,23 @@ type archived struct {
 
 func (a archived) remove() {
 	a.file.Close()
-	os.Remove(a.file.Name())
+	os.RemoveAll(filepath.Dir(a.file.Name()))
 }
 
 func (p *Publisher) archive(ctx context.Context, root string) (archived, error) {
-	path := filepath.Join(p.WorkDir, archiveName)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return archived{}, fmt.Errorf("remove an earlier archive: %w", err)
+	folder := filepath.Join(p.WorkDir, archiveFolder)
+	if err := errors.Join(os.RemoveAll(folder), os.Mkdir(folder, 0o700)); err != nil {
+		return archived{}, fmt.Errorf("make a folder for the archive: %w", err)
 	}
+	path := filepath.Join(folder, "rootfs.sqsh")
 	if err := p.Packer.Pack(ctx, root, path, p.Pack); err != nil {
+		os.RemoveAll(folder)
 		return archived{}, err
 	}
+	return openArchive(path)
+}
+
+func openArchive(path string) (archived, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return archived{}, fmt.Errorf("open archive: %w", err)
