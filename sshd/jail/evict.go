@@ -61,9 +61,9 @@ func empty(ctx context.Context, dir string, patience time.Duration) bool {
 	return true
 }
 
-// inhabitants are the processes whose root directory is in dir. A process that
-// has ended, a zombie too, has none; this process itself is never one, for its
-// jails are threads.
+// inhabitants are the processes whose root directory is in dir, this one
+// excepted, whose jails are threads. A process that has ended, a zombie too,
+// has no root directory.
 func inhabitants(dir string) []int {
 	proc, err := os.Open("/proc")
 	if err != nil {
@@ -74,7 +74,7 @@ func inhabitants(dir string) []int {
 	var pids []int
 	for _, name := range names {
 		pid, err := strconv.Atoi(name)
-		if err != nil {
+		if err != nil || pid == os.Getpid() {
 			continue
 		}
 		root, err := os.Readlink("/proc/" + name + "/root")

@@ -40,17 +40,39 @@ type Jail struct {
 func Enter(dir string, umask int) (*Jail, error) {
 	j := &Jail{dir: dir, ops: make(chan func())}
 	entered := make(chan error, 1)
-	go j.serve(umask, entered)
+	onOwnThread(func() { j.serve(umask, entered) })
 	if err := <-entered; err != nil {
 		return nil, fmt.Errorf("enter jail: %s: %w", dir, err)
 	}
 	return j, nil
 }
 
-// serve never unlocks its thread, so that the thread ends with the goroutine
-// and no other goroutine ever runs in the jail.
+// onOwnThread runs f in a goroutine that never unlocks its thread, so that the
+// thread ends with f and no other goroutine ever runs where f has gone. It is
+// not the main thread: that one does not end before the process, and the
+// process is where it is for whoever looks into /proc (proc_pid_root(5)), this
+// program's own look at its mounts included.
+func onOwnThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return
+		}
+		// Nobody is given the main thread as long as this goroutine holds it.
+		elsewhere := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			close(elsewhere)
+			f()
+		}()
+		<-elsewhere
+		runtime.UnlockOSThread()
+	}()
+}
+
+// serve changes its thread's root for good, and works there until Close.
 func (j *Jail) serve(umask int, entered chan<- error) {
-	runtime.LockOSThread()
 	err := changeRoot(j.dir)
 	entered <- err
 	if err != nil {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -31,8 +32,8 @@ type Account struct {
 }
 
 // Root is the account where there is no passwd file, as in a container image
-// made from scratch.
-var Root = Account{Name: "root", Home: "/root", Shell: "/bin/sh"}
+// made from scratch. It has no shell of its own to prefer to an image root's.
+var Root = Account{Name: "root", Home: "/root"}
 
 // FindAccount looks name up in a passwd file. Lines that are not seven fields
 // with numeric ids are passed over, as the C library does.
@@ -84,16 +85,17 @@ func (l *Login) survey() (place, error) {
 }
 
 // shells are the candidates in order. In a jail the account's shell is that of
-// the server's image; the image root may have another one. It runs inside the jail.
+// the server's image, if it names one; the image root may have another one. It
+// runs inside the jail.
 func (l *Login) shells() []string {
-	first := l.Account.Shell
-	if first == "" {
-		first = "/bin/sh" // passwd(5)
-	}
+	own := l.Account.Shell
 	if l.Jail == "" {
-		return []string{first}
+		return []string{cmp.Or(own, "/bin/sh")} // passwd(5)
 	}
-	candidates := []string{first}
+	var candidates []string
+	if own != "" {
+		candidates = append(candidates, own)
+	}
 	if a, ok := readAccount("/etc/passwd", l.Account.Name); ok && path.IsAbs(a.Shell) {
 		candidates = append(candidates, a.Shell)
 	}

@@ -110,6 +110,30 @@ func TestShellOfTheImageRoot(t *testing.T) {
 	}
 }
 
+// A server in an image made from scratch has no passwd file to name a shell.
+func TestRootOfNowhereGetsTheImageRootsShell(t *testing.T) {
+	for passwd, want := range map[string]string{
+		"":                           "/bin/bash",
+		"root:x:0:0::/:/bin/gone\n":  "/bin/bash",
+		"root:x:0:0::/:/bin/other\n": "/bin/other",
+	} {
+		root := newJail(t)
+		for _, name := range []string{"sh", "other"} {
+			if err := os.Symlink("bash", filepath.Join(root, "bin", name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(root, "etc/passwd"), []byte(passwd), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		l := jailed(t, root)
+		l.Account = Root
+		if out, errOut, _ := run(t, dial(t, l), "echo $SHELL", ""); out != want+"\n" {
+			t.Errorf("passwd %q: the shell is %q %q, want %s", passwd, out, errOut, want)
+		}
+	}
+}
+
 func TestMissingHomeIsToldOutsideAJail(t *testing.T) {
 	l := newLogin(t)
 	l.Account.Home = "/nonexistent"
