@@ -30,9 +30,28 @@ func (j *job) steps() []agent.Step {
 		steps = append(steps, recordedStep(j, "mounts", rootfs.PlanMounts))
 	}
 	if j.cfg.Arch == "aarch64" && runtime.GOARCH != "arm64" {
-		steps = append(steps, agent.Step{Name: "aarch64 emulation", Do: func(context.Context) error { return binfmt.AArch64.Register() }})
+		steps = append(steps, emulation(binfmt.AArch64))
 	}
 	return steps
+}
+
+// emulation lets programs of the image root's architecture run while the step is done.
+func emulation(handler binfmt.Handler) agent.Step {
+	var release func() // nil when there is nothing to release
+	return agent.Step{
+		Name: "aarch64 emulation",
+		Do: func(context.Context) (err error) {
+			release, err = handler.Register()
+			return err
+		},
+		Undo: func() error {
+			if release != nil {
+				release()
+				release = nil
+			}
+			return nil
+		},
+	}
 }
 
 // ownTree makes root the owner of a folder and of what is in it, for sshd's

@@ -5,16 +5,15 @@
 // A handler is registered with the flag F, which makes the kernel open the
 // emulator at once: it then serves jails and containers in which the emulator
 // is not to be found. A registration belongs to the machine, not to the job: it
-// is left in place, like that of the distribution's own packages.
+// is left in place, like that of the distribution's own packages. Since Linux
+// 6.7 it lives only as long as somebody has binfmt_misc mounted, though, and so
+// [Handler.Register] keeps a mount of its own that has no place and no name.
 package binfmt
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -38,44 +37,52 @@ var AArch64 = Handler{
 	Interpreter: "/usr/bin/qemu-aarch64-static",
 }
 
-// Dir is where binfmt_misc is mounted.
+// Dir is where binfmt_misc is mounted by custom.
 const Dir = "/proc/sys/fs/binfmt_misc"
 
-// Register makes sure that the kernel has such a handler. It is idempotent, and
-// content with any enabled handler of the same magic and with the flag F,
-// whoever registered it.
-func (h Handler) Register() error {
-	unmount, err := mount()
+// Register makes sure that the kernel has such a handler until release is
+// called. It is idempotent, and content with any enabled handler of the same
+// magic and with the flag F, whoever registered it.
+func (h Handler) Register() (release func(), err error) {
+	dir, err := open()
 	if err != nil {
-		return fmt.Errorf("register %s: %w; the container must be privileged, or the node must have the handler already", h.Name, err)
+		return nil, fmt.Errorf("register %s: %w; the container must be privileged, or the node must have the handler already", h.Name, err)
 	}
-	defer unmount()
-	there, taken, err := h.lookUp()
+	if err := h.register(fmt.Sprintf("/proc/self/fd/%d", dir.Fd())); err != nil {
+		dir.Close()
+		return nil, fmt.Errorf("register %s: %w", h.Name, err)
+	}
+	return func() { dir.Close() }, nil
+}
+
+// register adds the handler to binfmt_misc, which is at dir.
+func (h Handler) register(dir string) error {
+	there, taken, err := h.lookUp(dir)
 	if err != nil || there {
 		return err
 	}
 	if _, err := os.Stat(h.Interpreter); err != nil {
-		return fmt.Errorf("register %s: %w; install qemu-user-static", h.Name, err)
+		return fmt.Errorf("%w; install qemu-user-static", err)
 	}
 	if taken {
 		h.Name = "buildenv-" + h.Name
 	}
 	line := fmt.Sprintf(":%s:M::%s:%s:%s:F", h.Name, escape(h.Magic), escape(h.Mask), h.Interpreter)
-	if err := os.WriteFile(filepath.Join(Dir, "register"), []byte(line), 0); err != nil {
-		return fmt.Errorf("register %s: %w; the container must be privileged", h.Name, err)
+	if err := os.WriteFile(filepath.Join(dir, "register"), []byte(line), 0); err != nil {
+		return fmt.Errorf("%w; the container must be privileged", err)
 	}
 	return nil
 }
 
 // lookUp tells whether the handler is there, and whether its name is taken by
 // one that will not do.
-func (h Handler) lookUp() (there, taken bool, err error) {
-	entries, err := os.ReadDir(Dir)
+func (h Handler) lookUp(dir string) (there, taken bool, err error) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return false, false, fmt.Errorf("look for %s: %w", h.Name, err)
+		return false, false, fmt.Errorf("look for handlers: %w", err)
 	}
 	for _, entry := range entries {
-		text, err := os.ReadFile(filepath.Join(Dir, entry.Name()))
+		text, err := os.ReadFile(filepath.Join(dir, entry.Name()))
 		if err != nil {
 			continue // register cannot be read
 		}
@@ -113,23 +120,23 @@ func escape(digits string) string {
 	return b.String()
 }
 
-// mount makes binfmt_misc visible and returns what hides it again if it was not.
-func mount() (unmount func(), err error) {
-	register := filepath.Join(Dir, "register")
-	if exists(register) {
-		return func() {}, nil
+// open holds binfmt_misc: where it is mounted, or else a mount that is attached
+// nowhere (fsmount(2), Linux 5.2). The kernel loads the module if there is one.
+func open() (*os.File, error) {
+	if _, err := os.Stat(filepath.Join(Dir, "register")); err == nil {
+		return os.Open(Dir)
 	}
-	if !exists(Dir) {
-		// Built as a module on some kernels; without modprobe the mount below tells.
-		exec.Command("modprobe", "binfmt_misc").Run()
+	context, err := unix.Fsopen("binfmt_misc", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open binfmt_misc: %w", err)
 	}
-	if err := unix.Mount("binfmt_misc", Dir, "binfmt_misc", 0, ""); err != nil {
-		return nil, fmt.Errorf("mount binfmt_misc on %s: %w", Dir, err)
+	defer unix.Close(context)
+	if err := unix.FsconfigCreate(context); err != nil {
+		return nil, fmt.Errorf("open binfmt_misc: %w", err)
 	}
-	return func() { unix.Unmount(Dir, unix.MNT_DETACH) }, nil
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return !errors.Is(err, fs.ErrNotExist)
+	mount, err := unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("mount binfmt_misc: %w", err)
+	}
+	return os.NewFile(uintptr(mount), Dir), nil
 }
