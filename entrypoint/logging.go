@@ -39,8 +39,8 @@ func level(name string) slog.Level {
 	}
 }
 
-// messageLog is a slog.Handler that writes bare messages, a line each: the form
-// of the log file that sshd's option -E names.
+// messageLog is a slog.Handler that writes messages and their reasons, a line
+// each: the form of the log file that sshd's option -E names.
 type messageLog struct{ w io.Writer }
 
 func (messageLog) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
@@ -48,6 +48,13 @@ func (m messageLog) WithAttrs([]slog.Attr) slog.Handler         { return m }
 func (m messageLog) WithGroup(string) slog.Handler              { return m }
 
 func (m messageLog) Handle(_ context.Context, r slog.Record) error {
-	_, err := io.WriteString(m.w, r.Message+"\n")
+	line := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "reason" || a.Key == "error" {
+			line += ": " + strings.ReplaceAll(a.Value.String(), "\n", "; ")
+		}
+		return true
+	})
+	_, err := io.WriteString(m.w, line+"\n")
 	return err
 }

@@ -80,9 +80,18 @@ func newRootCommand(s streams) *cobra.Command {
 	root.AddCommand(
 		newRunCommand(s), newPrepareCommand(s), newPackageCommand(s), newCustomizeCommand(s),
 		newCompleteCommand(s), newFailCommand(s), newStatusCommand(s),
-		newDemoCommand(s), newVersionCommand(s),
+		newDemoCommand(s), newVersionCommand(s), newCompletionCommand(s),
 	)
+	addHelpCommand(root)
 	return root
+}
+
+// addHelpCommand adds the library's command help, with an example like all others.
+func addHelpCommand(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Example = "  buildenv help package"
+	}
 }
 
 const rootHelp = `An image root comes in, an administrator changes it over SSH, and what comes out

@@ -1,6 +1,8 @@
 package entrypoint
 
 import (
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -58,11 +60,21 @@ func (p jailedPlace) Find(name string) (modified time.Time, ok bool) {
 	return modified, ok
 }
 
-// Create makes an empty file, replacing what is in its way.
+// Create makes an empty file, replacing what is in its way. A directory, which
+// no file can replace, gets another name: it may hold somebody's work.
 func (p jailedPlace) Create(name string) error {
+	path := tmp + "/" + name
 	return p.with(func(root *rootfs.Root) error {
-		return root.WriteFile(tmp+"/"+name, strings.NewReader(""), rootfs.Meta{Mode: 0o644, Mtime: rootfs.Now})
+		err := writeMarker(root, path)
+		if errors.Is(err, unix.EISDIR) {
+			err = errors.Join(root.Rename(path, path+"-"+rand.Text()), writeMarker(root, path))
+		}
+		return err
 	})
+}
+
+func writeMarker(root *rootfs.Root, path string) error {
+	return root.WriteFile(path, strings.NewReader(""), rootfs.Meta{Mode: 0o644, Mtime: rootfs.Now})
 }
 
 // Remove removes a file.

@@ -10,6 +10,7 @@ package marker
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io/fs"
 	"os"
@@ -39,7 +40,7 @@ type Place interface {
 	// there is none, or something else of that name.
 	Find(name string) (modified time.Time, ok bool)
 	// Create makes an empty regular file, or gives the one that is there a new
-	// time; anything else of that name is replaced.
+	// time; anything else of that name is replaced, or renamed when it is a directory.
 	Create(name string) error
 	// Remove removes a file; its absence is an error that is fs.ErrNotExist.
 	Remove(name string) error
@@ -82,7 +83,8 @@ func (d Directory) Remove(name string) error {
 }
 
 // Create makes a marker. A marker has no content, so that O_EXCL alone makes it
-// atomic; only what is in its way is replaced by renaming.
+// atomic; only what is in its way is replaced by renaming. A directory in its
+// way, which no file can replace, gets another name: it may hold somebody's work.
 func (d Directory) Create(name string) error {
 	path := filepath.Join(string(d), name)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
@@ -105,11 +107,14 @@ func (d Directory) replace(path string) error {
 		return err
 	}
 	f.Close()
-	if err := os.Rename(f.Name(), path); err != nil {
-		os.Remove(f.Name())
-		return err
+	err = os.Rename(f.Name(), path)
+	if errors.Is(err, fs.ErrExist) {
+		err = errors.Join(os.Rename(path, path+"-"+rand.Text()), os.Rename(f.Name(), path))
 	}
-	return nil
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
 }
 
 // pollInterval is how long a file system without events may delay a marker.

@@ -54,6 +54,22 @@ func TestCreateReplacesWhatIsInTheWay(t *testing.T) {
 	}
 }
 
+func TestCreateRenamesADirectoryInTheWay(t *testing.T) {
+	dir := Directory(t.TempDir())
+	if err := os.MkdirAll(filepath.Join(dir.Path(), "failed", "work"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := dir.Create("failed"); err != nil {
+		t.Fatal(err)
+	}
+	if !Exists(dir, Failed) {
+		t.Error("no marker was made")
+	}
+	if kept, _ := filepath.Glob(filepath.Join(dir.Path(), "failed-*", "work")); len(kept) != 1 {
+		t.Error("the directory is lost")
+	}
+}
+
 func TestCreateTouchesAMarkerThatIsThere(t *testing.T) {
 	dir := Directory(t.TempDir())
 	path := filepath.Join(dir.Path(), "ready")

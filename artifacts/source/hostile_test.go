@@ -211,6 +211,7 @@ func TestDamagedArchives(t *testing.T) {
 		{"empty", nil, ErrUnknownFormat},
 		{"nothing but zeros", make([]byte, 10240), ErrUnknownFormat},
 		{"text", bytes.Repeat([]byte("this is no archive\n"), 100), ErrUnknownFormat},
+		{"short text", []byte("this is no archive\n"), ErrUnknownFormat},
 		{"gzip of text", gzipped(t, bytes.Repeat([]byte("this is no archive\n"), 100)), ErrUnknownFormat},
 		{"squashfs header alone", []byte("hsqs"), io.ErrUnexpectedEOF},
 	}

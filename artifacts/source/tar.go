@@ -41,6 +41,8 @@ func (t *tree) unpackTar(ctx context.Context, content io.Reader) error {
 			return nil
 		case errors.Is(err, tar.ErrHeader) && entries == 0:
 			return ErrUnknownFormat
+		case errors.Is(err, io.ErrUnexpectedEOF) && entries == 0:
+			return fmt.Errorf("%w: it ends before the first entry does", ErrUnknownFormat)
 		case err != nil:
 			return fmt.Errorf("entry %d: %w", entries+1, err)
 		}
