@@ -27,20 +27,47 @@ func (p *process) end(ctx context.Context, message string, grace time.Duration) 
 		p.tell(message)
 	}
 	if !p.shell && !p.unattended.Load() {
-		await(ctx, grace, p.exited)
+		await(ctx, grace, p.ended, p.exited)
 	}
-	for _, step := range steps {
+	left := steps
+	if p.shell {
+		if p.hangUp(ctx) {
+			return nil
+		}
+		left = steps[1:]
+	}
+	for _, step := range left {
 		if p.over() {
 			return nil
 		}
-		for _, number := range step.signals {
-			signalSession(p.sid(), number)
-		}
-		if await(ctx, step.patience, p.over) {
+		signalSession(p.sid(), step.signals...)
+		if await(ctx, step.patience, p.ended, p.over) {
 			return nil
 		}
 	}
 	return fmt.Errorf("end session: process %d and its children: still there after SIGKILL", p.sid())
+}
+
+// How often, and after how long each time, a shell is hung up again.
+const (
+	hangUps     = 12
+	hangUpPause = 25 * time.Millisecond
+)
+
+// hangUp is the first step for an interactive shell. It reports whether nothing
+// is left of the shell's session. Between a command and the next prompt, which
+// is where the user is who has just marked his work, bash may take note of the
+// signal and then wait for input all the same. So it gets another one; its jobs
+// do not, which may be busy with saving what they have.
+func (p *process) hangUp(ctx context.Context) bool {
+	signalSession(p.sid(), unix.SIGHUP, unix.SIGCONT)
+	for range hangUps {
+		if await(ctx, hangUpPause, p.ended, p.over) {
+			return true
+		}
+		p.cmd.Process.Signal(unix.SIGHUP)
+	}
+	return false
 }
 
 // over: its leader has been reaped and no process of its session lives.
@@ -50,9 +77,12 @@ func (p *process) over() bool { return p.exited() && len(processGroups(p.sid()))
 // number to nobody else while a process of the session lives.
 func (p *process) sid() int { return p.cmd.Process.Pid }
 
-func signalSession(sid int, number unix.Signal) {
-	for pgrp := range processGroups(sid) {
-		unix.Kill(-pgrp, number) // it may have ended just now
+func signalSession(sid int, numbers ...unix.Signal) {
+	groups := processGroups(sid)
+	for _, number := range numbers {
+		for pgrp := range groups {
+			unix.Kill(-pgrp, number) // it may have ended just now
+		}
 	}
 }
 
@@ -68,8 +98,12 @@ func processGroups(sid int) map[int]bool {
 	defer proc.Close()
 	names, _ := proc.Readdirnames(-1)
 	for _, name := range names {
-		if _, err := strconv.Atoi(name); err != nil {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
 			continue
+		}
+		if of, err := unix.Getsid(pid); err != nil || of != sid {
+			continue // most are not, and to read about each of them takes long
 		}
 		stat, err := os.ReadFile("/proc/" + name + "/stat")
 		if err != nil {

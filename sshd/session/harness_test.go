@@ -174,7 +174,7 @@ func within(t *testing.T, what string, f func()) {
 // eventually polls a condition that another process makes true.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	if !await(t.Context(), patience, f) {
+	if !await(t.Context(), patience, nil, f) {
 		t.Fatalf("%s: not in time", what)
 	}
 }

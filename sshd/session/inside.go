@@ -44,9 +44,9 @@ func (i *inside) Write(p []byte) (int, error) {
 }
 
 func (i *inside) end(ctx context.Context, _ string, grace time.Duration) error {
-	await(ctx, grace, func() bool { return i.over() || i.idle() })
+	await(ctx, grace, i.done, func() bool { return i.over() || i.idle() })
 	i.cancel()
-	if !await(ctx, stopPatience, i.over) {
+	if !await(ctx, stopPatience, i.done, i.over) {
 		return errors.New("end session: a transfer is stuck in a file operation")
 	}
 	return nil

@@ -87,18 +87,21 @@ func (t *Table) End(ctx context.Context, message string, grace time.Duration) er
 	return errors.Join(errs...)
 }
 
-// pollInterval is how often await looks. The ends it waits for, those of
+// pollInterval is how often await looks. Most ends it waits for, those of
 // other processes' children, announce themselves to nobody.
 const pollInterval = 5 * time.Millisecond
 
-// await waits until done, for patience at most, and reports whether it is.
-func await(ctx context.Context, patience time.Duration, done func() bool) bool {
+// await waits until done, for patience at most, and reports whether it is. It
+// looks at once when hint is closed.
+func await(ctx context.Context, patience time.Duration, hint <-chan struct{}, done func() bool) bool {
 	limit := time.NewTimer(patience)
 	defer limit.Stop()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for !done() {
 		select {
+		case <-hint:
+			hint = nil // it says so once
 		case <-tick.C:
 		case <-limit.C:
 			return done()

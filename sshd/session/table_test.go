@@ -29,6 +29,21 @@ func TestEndTellsAndHangsUpShells(t *testing.T) {
 	}
 }
 
+// A shell may miss the first hang-up. This one does, and need not be killed for it.
+func TestEndHangsUpAgain(t *testing.T) {
+	l := newLogin(t)
+	r := open(t, dial(t, l))
+	r.ask(t, true, "pty-req", ptyRequest{Term: "xterm"})
+	r.ask(t, true, "shell", nil)
+	fmt.Fprint(r, "trap 'trap \"exit 7\" HUP' HUP; echo rea''dy; while :; do read -t 0.01 </dev/zero; done\n")
+	readUntil(t, r, "ready")
+	if err := l.Table.End(t.Context(), "", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	_, requests := r.all(t)
+	wantExit(t, requests, 7)
+}
+
 func readUntil(t *testing.T, r io.Reader, word string) {
 	t.Helper()
 	var seen strings.Builder
