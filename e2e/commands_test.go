@@ -22,6 +22,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"freeport":   onlyAffirmed(1, 1, freePortCommand),
 	"minirootfs": onlyAffirmed(1, 1, miniRootFSCommand),
 	"mode":       modeCommand,
+	"noemulator": onlyAffirmed(0, 0, noEmulatorCommand),
 	"sidecar":    onlyAffirmed(0, 0, sidecarCommand),
 	"signal":     onlyAffirmed(2, 2, signalCommand),
 	"waitfile":   onlyAffirmed(1, 2, waitFileCommand),

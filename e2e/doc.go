@@ -31,6 +31,8 @@
 //	waitfile FILE [REGEXP]       waits until FILE is there (and its content matches)
 //	waitport ADDRESS             waits until ADDRESS accepts a TCP connection
 //	freeport VARIABLE            puts another free port into VARIABLE
+//	noemulator                   takes the kernel's handlers of aarch64 programs away until the
+//	                             script ends; the condition [binfmt] tells whether it can
 //	[!] mode FILE PERMISSIONS    compares permissions, as in "mode key 0600" or "mode tmp 1777"
 //	signal NAME TEXT             sends the signal NAME (TERM, HUP, …) to the background command
 //	                             whose command line contains TEXT; "kill" only knows INT and KILL

@@ -23,6 +23,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("GOCOVERDIR", os.Getenv(coverFolder))
 			env.Setenv("DEBIAN_ROOT", debianRoot())
+			env.Setenv("GOCACHE", goCache())
 			return setUpSSH(env)
 		},
 		Condition:           condition,
@@ -126,10 +127,25 @@ func debianRoot() string {
 	return root
 }
 
+// goCache is where the go command keeps what it has compiled: a script has
+// another home, and would compile the standard library anew.
+func goCache() string {
+	if cache := os.Getenv("GOCACHE"); cache != "" {
+		return cache
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(cache, "go-build")
+}
+
 func condition(name string) (bool, error) {
 	switch name {
 	case "root":
 		return os.Geteuid() == 0, nil
+	case "binfmt":
+		return canBinfmt(), nil
 	case "debian-root":
 		return debianRoot() != "", nil
 	}

@@ -3,189 +3,162 @@
 package e2e
 
 import (
-	"bufio"
-	"bytes"
-	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 )
 
-// TestImage asks the image itself for its version.
-func TestImage(t *testing.T) {
-	binary := buildenv(t)
-	image := staticImage(t, binary)
-	want, err := exec.Command(binary, "version").Output()
-	if err != nil {
-		t.Fatal(err)
+// TestPod is our image as the sshd container of customize jobs, one after the
+// other on one Debian root: the parent folder is a volume, port 22 is published.
+func TestPod(t *testing.T) {
+	needRoot(t, "podman", "ssh", "sftp", "scp", "dpkg-deb")
+	image := staticImage(t, buildenv(t))
+	t.Run("version", func(t *testing.T) { podVersion(t, image) })
+	volume := newVolume(t, image, debianOrSkip(t))
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *podVolume)
+	}{
+		{"complete", podComplete},
+		{"failed", podFailed},
+		{"stop", podStop},
+		{"kill and start", podKilled},
+		{"dkms", podDKMS},
+		{"no jail", podUnjailed},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, volume) })
 	}
-	if got := podman(t, "run", "--rm", image, "version"); got != strings.TrimSpace(string(want)) {
+}
+
+// podVersion asks the image itself.
+func podVersion(t *testing.T, image string) {
+	want := tool(t, buildenv(t), "version")
+	if got := podman(t, "run", "--rm", image, "version"); got != want {
 		t.Errorf("version in the image: %s; of the binary: %s", got, want)
 	}
 }
 
-// TestCustomizeJob is the sshd container of a customize job, alone: the parent
-// folder is a volume, port 22 is published, and the user works in the jail.
-func TestCustomizeJob(t *testing.T) {
-	if _, err := exec.LookPath("ssh"); err != nil {
-		t.Skip("no ssh; try: tools/setup e2e")
+// podComplete: an administrator installs a package in the jail, with the
+// capabilities that an engine gives by default. The shell is the image root's
+// own, as our image has none; it works on a terminal too, and ends with the job.
+func podComplete(t *testing.T, v *podVolume) {
+	pod := v.start(t, "--env", "SSH_JAIL=True")
+	pod.scp(t, samplePackage(t), "job:")
+	pod.sftp(t, "mkdir /opt/by-sftp\nchmod 750 /opt/by-sftp\n")
+	pod.shell(t, `[ -n "$BASH_VERSION" ]
+[ "$(cat /etc/hostname) $PWD" = "debian /root" ]
+apt-get install --yes --quiet --quiet -o Dpkg::Use-Pty=0 ./sample.deb
+useradd --create-home ada
+rm sample.deb
+`)
+	if got, want := pod.ssh(t, "stat --format='%a %U' /usr/bin/sample-helper /var/lib/sample /home/ada/.bashrc; dpkg --audit"),
+		"4755 root\n2750 sample\n644 ada"; got != want {
+		t.Errorf("in the jail: %s, want %s", got, want)
 	}
-	image := staticImage(t, buildenv(t))
-	parent, session := t.TempDir(), t.TempDir()
-	key := filepath.Join(t.TempDir(), "key")
-	for _, err := range []error{
-		miniRootFS(filepath.Join(parent, "image-root")),
-		writeKeyPair(key),
-		os.WriteFile(filepath.Join(session, "sshd_config"), []byte(podConfig), 0o600),
-		os.WriteFile(filepath.Join(parent, "ready"), nil, 0o644),
-	} {
-		if err != nil {
-			t.Fatal(err)
+	seen, _ := pod.try("ssh", "echo at' 'work on $0\ntouch /tmp/complete\n", "-tt", "job") // hung up: no exit code to want
+	for _, want := range []string{"You are jailed in the image root", "at work on -bash", "marked complete: this session ends"} {
+		if !strings.Contains(seen, want) {
+			t.Errorf("the terminal shows %q, want %q in it", seen, want)
 		}
 	}
-	copyFile(t, key+".pub", filepath.Join(session, "authorized_keys"), 0o600)
-
-	pod := startPod(t, image, parent, session)
-	if err := poll(func() bool { return banner(pod.address) }); err != nil {
-		t.Fatalf("no SSH server at %s: %v\n%s", pod.address, err, pod.logs(t))
-	}
-	if got := pod.ssh(t, key, "cat /etc/hostname && touch /tmp/complete"); got != "mini" {
-		t.Errorf("the session saw the host name %q, want the image root's", got)
-	}
-	if code := podman(t, "wait", pod.name); code != "0" {
-		t.Errorf("exit code %s, want 0\n%s", code, pod.logs(t))
-	}
-	if _, err := os.Stat(filepath.Join(parent, "exiting")); err != nil {
-		t.Error(err)
-	}
+	pod.wantExit(t, "0")
+	v.wantMarkers(t, "ready", "exiting")
 }
 
-// podConfig is the configuration that a sidecar would hand the server.
-const podConfig = `Port 22
-PermitRootLogin yes
-PubkeyAuthentication yes
-AuthorizedKeysFile /etc/cray/ims/authorized_keys
-PasswordAuthentication no
-Subsystem sftp internal-sftp
-`
-
-// pod is a running container of our image.
-type pod struct {
-	name    string
-	address string // where its port 22 is published
+// podFailed: exit code 0 as well, and the marker stays for the sidecar.
+func podFailed(t *testing.T, v *podVolume) {
+	pod := v.start(t, "--env", "SSH_JAIL=True")
+	pod.ssh(t, "touch /tmp/failed")
+	pod.wantExit(t, "0")
+	v.wantMarkers(t, "ready", "exiting", "image-root/tmp/failed")
 }
 
-// startPod runs the image as a customize job's sshd container, with the
-// capabilities that the engine gives by default. It is gone after the test.
-func startPod(t *testing.T, image, parent, session string) pod {
-	t.Helper()
-	id := podman(t, "run", "--detach", "--publish", "127.0.0.1::22",
-		"--volume", parent+":/mnt/image", "--volume", session+":/etc/cray/ims",
-		"--env", "IMS_ACTION=customize", "--env", "IMS_JOB_ID=e2e", "--env", "SSH_JAIL=True",
-		"--env", "SSHD_CONFIG_FILE=/etc/cray/ims/sshd_config",
-		"--env", "SSHD_OPTIONS=-f /etc/cray/ims/sshd_config",
-		image)
-	t.Cleanup(func() { podman(t, "rm", "--force", "--time", "5", id) })
-	p := pod{name: id, address: podman(t, "port", id, "22/tcp")}
-	if p.address == "" {
-		t.Fatalf("the container does not run\n%s", p.logs(t))
+// podStop: the engine's SIGTERM ends the job in order, with a user inside, long
+// before the engine loses its patience.
+func podStop(t *testing.T, v *podVolume) {
+	pod := v.start(t, "--env", "SSH_JAIL=True")
+	left := make(chan string, 1)
+	go func() {
+		said, _ := pod.try("ssh", "", "-tt", "job", "echo at' 'work; touch /tmp/inside; exec sleep 1000")
+		left <- said
+	}()
+	must(t, poll(func() bool { return v.has("image-root/tmp/inside") }))
+	begin := time.Now()
+	podman(t, "stop", "--time", "25", pod.name)
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("podman stop took %s, want 20s at most", took)
 	}
-	return p
+	if said := <-left; !strings.Contains(said, "at work") || !strings.Contains(said, "the build environment stops") {
+		t.Errorf("the user was told %q", said)
+	}
+	pod.wantExit(t, "1")
+	v.wantMarkers(t, "ready", "exiting", "failed", "image-root/tmp/failed")
+	must(t, os.Remove(filepath.Join(v.root(), "tmp/inside")))
 }
 
-func (p pod) logs(t *testing.T) string {
-	t.Helper()
-	logs, err := exec.Command("podman", "logs", p.name).CombinedOutput()
-	if err != nil {
-		t.Errorf("podman logs: %v", err)
+// podKilled: a container that dies and is started again goes on with the session.
+func podKilled(t *testing.T, v *podVolume) {
+	pod := v.start(t, "--env", "SSH_JAIL=True")
+	pod.ssh(t, "echo kept > /etc/kept")
+	pod.kill(t)
+	v.wantMarkers(t, "ready")
+	pod.again(t)
+	if got := pod.ssh(t, "cat /etc/kept"); got != "kept" {
+		t.Errorf("after the restart the user reads %q", got)
 	}
-	return string(logs)
+	if logs := pod.logs(t); !strings.Contains(logs, "continuing the session") {
+		t.Errorf("the second life does not say that it continues:\n%s", logs)
+	}
+	pod.ssh(t, "buildenv complete")
+	pod.wantExit(t, "0")
+	v.wantMarkers(t, "ready", "exiting")
 }
 
-func (p pod) ssh(t *testing.T, key, command string) string {
-	t.Helper()
-	_, port, err := net.SplitHostPort(p.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(config, []byte(clientConfig(port, key)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command("ssh", "-F", config, "job", command).CombinedOutput()
-	if err != nil {
-		t.Fatalf("ssh: %v\n%s\n%s", err, out, p.logs(t))
-	}
-	return strings.TrimSpace(string(out))
+// podDKMS: what a privileged job mounts in the image root, and its user after
+// it, is gone with the job, even when the container was killed in between. The
+// volume is shared so that this machine sees the mounts.
+func podDKMS(t *testing.T, v *podVolume) {
+	v.share(t)
+	pod := v.start(t, "--env", "SSH_JAIL=True", "--env", "JOB_ENABLE_DKMS=True", "--privileged")
+	pod.ssh(t, "mountpoint --quiet /proc && mountpoint --quiet /sys && [ -c /dev/null ] && mount -t tmpfs none /mnt")
+	v.wantMounted(t, "dev", "mnt", "proc", "sys")
+	pod.kill(t)
+	v.wantMounted(t, "dev", "mnt", "proc", "sys")
+	pod.again(t)
+	pod.ssh(t, "grep --quiet proc /proc/mounts && ! mountpoint --quiet /mnt")
+	v.wantMounted(t, "dev", "proc", "sys")
+	pod.ssh(t, "touch /tmp/complete")
+	pod.wantExit(t, "0")
+	v.wantMarkers(t, "ready", "exiting")
+	v.wantMounted(t)
 }
 
-// banner tells whether an SSH server greets at address. That the port accepts
-// says nothing: it is the container engine that listens there.
-func banner(address string) bool {
-	conn, err := net.Dial("tcp", address)
-	if err != nil {
-		return false
+// podUnjailed: the image has no shell and no account file. Files go in by sftp
+// and scp, the job is ended by the server's own command.
+func podUnjailed(t *testing.T, v *podVolume) {
+	pod := v.start(t, "--env", "SSH_JAIL=False")
+	if said, err := pod.try("ssh", "", "job", "true"); err == nil || !strings.Contains(said, "there is no shell") {
+		t.Errorf("a command: %v: %q, want a word about the shell", err, said)
 	}
-	defer conn.Close()
-	conn.SetReadDeadline(time.Now().Add(time.Second))
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	return err == nil && strings.HasPrefix(line, "SSH-2.0-")
-}
-
-// staticImage builds the image of the Dockerfile around binary and returns its
-// name. The image goes when the test ends.
-func staticImage(t *testing.T, binary string) string {
-	t.Helper()
-	files := t.TempDir()
-	copyFile(t, "../Dockerfile", filepath.Join(files, "Dockerfile"), 0o644)
-	copyFile(t, "../.dockerignore", filepath.Join(files, ".dockerignore"), 0o644)
-	if err := os.Mkdir(filepath.Join(files, "bin"), 0o755); err != nil {
-		t.Fatal(err)
+	file := filepath.Join(t.TempDir(), "file")
+	must(t, os.WriteFile(file, []byte("sent\n"), 0o640))
+	pod.sftp(t, "put "+file+" /mnt/image/image-root/srv/by-sftp\nchmod 604 /mnt/image/image-root/srv/by-sftp\n")
+	pod.scp(t, "-p", file, "job:/mnt/image/image-root/srv/by-scp")
+	pod.scp(t, "job:/mnt/image/image-root/etc/hostname", file)
+	for _, want := range []string{"by-sftp 604 0", "by-scp 640 0"} {
+		name, _, _ := strings.Cut(want, " ")
+		if got := name + " " + tool(t, "stat", "--format=%a %u", filepath.Join(v.root(), "srv", name)); got != want {
+			t.Errorf("sent: %s, want %s", got, want)
+		}
 	}
-	copyFile(t, binary, filepath.Join(files, "bin", "buildenv-"+runtime.GOARCH), 0o755)
-
-	image := fmt.Sprintf("localhost/buildenv-e2e:%d", os.Getpid())
-	podman(t, "build", "--quiet", "--layers=false", "--target", "static", "-t", image, files)
-	t.Cleanup(func() { podman(t, "rmi", "--force", image) })
-	return image
-}
-
-func copyFile(t *testing.T, from, to string, mode os.FileMode) {
-	t.Helper()
-	content, err := os.ReadFile(from)
-	if err != nil {
-		t.Fatal(err)
+	if got := tool(t, "cat", file); got != "debian" {
+		t.Errorf("fetched %q", got)
 	}
-	if err := os.WriteFile(to, content, mode); err != nil {
-		t.Fatal(err)
+	if got := pod.ssh(t, "buildenv complete"); !strings.Contains(got, "marked complete") {
+		t.Errorf("buildenv complete: %q", got)
 	}
-}
-
-// podman runs podman and returns its standard output without white space around it.
-func podman(t *testing.T, args ...string) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("podman is given root's images, networks and mounts here")
-	}
-	if _, err := exec.LookPath("podman"); err != nil {
-		t.Skip("no podman; try: tools/setup pods")
-	}
-	config, err := filepath.Abs("containers.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var stderr bytes.Buffer
-	command := exec.Command("podman", args...)
-	command.Env = append(os.Environ(), "CONTAINERS_CONF="+config)
-	command.Stderr = &stderr
-	out, err := command.Output()
-	if err != nil {
-		t.Fatalf("podman %s: %v\n%s", strings.Join(args, " "), err, stderr.Bytes())
-	}
-	return strings.TrimSpace(string(out))
+	pod.wantExit(t, "0")
+	v.wantMarkers(t, "ready", "exiting")
 }
