@@ -14,8 +14,7 @@ const (
 // Plan is what a job amounts to.
 type Plan struct {
 	Shell   bool   // people log in
-	Package bool   // the root is packaged, unless the user marks it failed
-	Fails   bool   // the job ends in error whatever else happens
+	Package bool   // the root is packaged, unless the user marks it failed; else the job ends in error
 	Root    string // the image root, below the image root's parent
 	Why     string // one line for the log
 }
@@ -31,13 +30,13 @@ func Decide(action Action, buildFailed, debug bool) Plan {
 		return Plan{Package: true, Root: filepath.Join("build", "image-root"),
 			Why: "create: the build succeeded, no shell is needed"}
 	case action == Create && debug:
-		return Plan{Shell: true, Fails: true, Root: filepath.Join("build", "image-root"),
+		return Plan{Shell: true, Root: filepath.Join("build", "image-root"),
 			Why: "create: the build failed, a debug shell is open; nothing will be published"}
 	case action == Create:
-		return Plan{Fails: true, Root: filepath.Join("build", "image-root"),
+		return Plan{Root: filepath.Join("build", "image-root"),
 			Why: "create: the build failed and no debug shell was asked for"}
 	default:
-		return Plan{Fails: true, Root: "image-root",
+		return Plan{Root: "image-root",
 			Why: "unknown action: no shell; use create or customize"}
 	}
 }

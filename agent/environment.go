@@ -53,10 +53,11 @@ func mark(log *slog.Logger, place marker.Place, name marker.Name) {
 
 // lateSidecar is how long a refused job waits for a sidecar that has not
 // started yet: it would remove the markers as stale and wait for ever.
-const lateSidecar = 10 * time.Second
+const lateSidecar = 20 * time.Second
 
 // Refuse ends a job that cannot begin: failed and exiting are left, and left
-// once more if a sidecar only now comes up, clears them and says ready.
+// once more if a sidecar comes up within 20 seconds, clears them as stale and
+// says ready. A container engine starts the containers of a pod seconds apart.
 func Refuse(ctx context.Context, marks Marks, log *slog.Logger) {
 	there := marker.Exists(marks.Parent, marker.Ready)
 	marks.fail(log)
@@ -121,33 +122,55 @@ func (e *Environment) Run(ctx context.Context) (marker.Name, error) {
 	if err != nil {
 		return e.leave(marker.Failed, err)
 	}
-	if marker.Exists(e.Marks.Parent, marker.Exiting) {
+	if verdict != "" && marker.Exists(e.Marks.Parent, marker.Exiting) {
 		e.Log.Info("this session has ended already; create ready anew to begin another one")
 		return verdict, nil
 	}
 	if verdict == "" {
-		verdict, err = e.session(ctx)
+		verdict, err = e.serve(ctx)
 	}
 	return e.leave(verdict, err)
 }
 
-// resume forgets what was noted of an earlier session. A session belongs to one
-// creation of ready, known by its modification time.
+// resume goes on with the session that was interrupted, or forgets what was left
+// of an earlier one.
 func (e *Environment) resume() error {
-	created, ok := e.Marks.Parent.Find(string(marker.Ready))
-	if !ok {
-		return errors.New("the marker ready was removed again at once")
-	}
-	session := strconv.FormatInt(created.UnixNano(), 10)
-	var noted string
-	if _, err := e.State.Get(noteSession, &noted); err != nil {
+	going, err := e.going()
+	if err != nil {
 		return err
 	}
-	if noted == session {
+	if going {
 		e.Log.Info("continuing the session that was interrupted")
 		return nil
 	}
-	return errors.Join(e.State.Drop(noteScript), e.State.Drop(noteVerdict), e.State.Put(noteSession, session))
+	return errors.Join(marker.Remove(e.Marks.Parent, marker.Exiting),
+		e.State.Drop(noteScript), e.State.Drop(noteVerdict), e.noteSession())
+}
+
+// noteSession notes which session the other notes belong to. It is noted anew
+// before each of them: touch(1) creates a file and then gives it a time, and the
+// agent may have seen it in between.
+func (e *Environment) noteSession() error {
+	session, ok := e.session()
+	if !ok {
+		return nil // somebody has removed it; the last note stands
+	}
+	return e.State.Put(noteSession, session)
+}
+
+// session names the session that ready stands for: one creation of the marker,
+// known by its modification time. False when there is no ready.
+func (e *Environment) session() (name string, ok bool) {
+	created, ok := e.Marks.Parent.Find(string(marker.Ready))
+	return strconv.FormatInt(created.UnixNano(), 10), ok
+}
+
+// going tells whether the notes are of the session that ready stands for.
+func (e *Environment) going() (bool, error) {
+	session, ok := e.session()
+	var noted string
+	_, err := e.State.Get(noteSession, &noted)
+	return ok && noted == session, err
 }
 
 // Verdict is how the session that state tells of has ended, "" when it has not.
@@ -156,8 +179,8 @@ func Verdict(state *State) (verdict marker.Name, err error) {
 	return verdict, err
 }
 
-// session lets the users in and waits for their verdict.
-func (e *Environment) session(ctx context.Context) (marker.Name, error) {
+// serve lets the users in and waits for their verdict.
+func (e *Environment) serve(ctx context.Context) (marker.Name, error) {
 	for _, step := range e.Steps {
 		if err := step.redo(ctx); err != nil {
 			return marker.Failed, err
@@ -240,12 +263,23 @@ func (e *Environment) runScriptOnce(ctx context.Context) error {
 	case scriptStarted:
 		return errors.New("interrupted when the build environment was restarted; it is not run again: log in to finish its work")
 	}
-	if err := e.State.Put(noteScript, scriptStarted); err != nil {
+	if err := errors.Join(e.noteSession(), e.State.Put(noteScript, scriptStarted)); err != nil {
 		return err
 	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	go func() { // ends with ctx
+		if _, err := marker.Wait(ctx, e.Marks.User, marker.Failed); err == nil {
+			end(errThrownAway)
+		}
+	}()
 	err := e.Script(ctx)
 	return errors.Join(err, e.State.Put(noteScript, scriptDone))
 }
+
+// errThrownAway ends a script whose work nobody wants any more. Its end after
+// complete is waited for: it may have work left to do.
+var errThrownAway = errors.New("ended, because the job was marked failed")
 
 // leave ends the session in the order that readers rely on: the verdict is noted
 // first, so that a restart does not open the doors again; users leave before
@@ -254,7 +288,7 @@ func (e *Environment) leave(verdict marker.Name, cause error) (marker.Name, erro
 	ctx, cancel := context.WithTimeout(context.Background(), farewell)
 	defer cancel()
 	e.Log.Info("the session ends", "verdict", string(verdict))
-	e.attempt("note the verdict", e.State.Put(noteVerdict, verdict))
+	e.attempt("note the verdict", errors.Join(e.noteSession(), e.State.Put(noteVerdict, verdict)))
 	e.attempt("end ssh sessions", e.Server.Shutdown(ctx, message(verdict, cause)))
 	if err := undoAll(e.Steps); err != nil {
 		// A root that is not clean must not be packaged.

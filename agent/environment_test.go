@@ -6,10 +6,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"buildenv/agent/marker"
 )
@@ -271,10 +271,16 @@ func TestRestartContinues(t *testing.T) {
 	}
 }
 
-// lethal kills whoever looks for a verdict.
+// lethal kills whoever looks for a verdict; the watch over the script looks for
+// failed only.
 type lethal struct{ marker.Directory }
 
-func (lethal) Path() string { panic(killed{}) }
+func (l lethal) Find(name string) (time.Time, bool) {
+	if name == string(marker.Complete) {
+		panic(killed{})
+	}
+	return l.Directory.Find(name)
+}
 
 // lethalExit kills whoever says that he is exiting.
 type lethalExit struct{ marker.Directory }
@@ -292,14 +298,35 @@ func diesAt(call int) func() error {
 	}
 }
 
+func TestScriptEndsWhenTheWorkIsThrownAway(t *testing.T) {
+	f := newFixture(t)
+	f.touch(marker.Ready)
+	e := f.environment()
+	e.Script = func(ctx context.Context) error {
+		f.touch(marker.Failed)
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	f.run(e, marker.Failed)
+}
+
+// touch(1) creates a file and only then gives it a time.
+func TestReadyThatGetsItsTimeLaterIsTheSame(t *testing.T) {
+	f := newFixture(t)
+	f.touch(marker.Ready)
+	e := f.environment()
+	e.Serving = func() { f.touch(marker.Ready, marker.Complete) }
+	f.run(e, marker.Complete)
+	f.trace = nil
+	f.run(f.environment(), marker.Complete)
+	f.wantTrace()
+}
+
 func TestNewReadyBeginsANewSession(t *testing.T) {
 	f := newFixture(t)
 	f.touch(marker.Ready, marker.Complete)
 	f.run(f.environment(), marker.Complete)
 	f.trace = nil
-	if err := os.Remove(filepath.Join(f.dir, "exiting")); err != nil {
-		t.Fatal(err)
-	}
 	f.touch(marker.Ready, marker.Failed)
 	f.run(f.environment(), marker.Failed)
 	if !slices.Contains(f.trace, "listen") {
@@ -334,20 +361,20 @@ func TestDecide(t *testing.T) {
 	for _, test := range []struct {
 		action             Action
 		buildFailed, debug bool
-		shell, pack, fails bool
+		shell, pack        bool
 		root               string
 	}{
-		{Create, false, false, false, true, false, "build/image-root"},
-		{Create, false, true, false, true, false, "build/image-root"},
-		{Create, true, false, false, false, true, "build/image-root"},
-		{Create, true, true, true, false, true, "build/image-root"},
-		{Customize, false, false, true, true, false, "image-root"},
-		{Customize, true, true, true, true, false, "image-root"},
-		{"rebuild", false, false, false, false, true, "image-root"},
-		{"", false, true, false, false, true, "image-root"},
+		{Create, false, false, false, true, "build/image-root"},
+		{Create, false, true, false, true, "build/image-root"},
+		{Create, true, false, false, false, "build/image-root"},
+		{Create, true, true, true, false, "build/image-root"},
+		{Customize, false, false, true, true, "image-root"},
+		{Customize, true, true, true, true, "image-root"},
+		{"rebuild", false, false, false, false, "image-root"},
+		{"", false, true, false, false, "image-root"},
 	} {
 		got := Decide(test.action, test.buildFailed, test.debug)
-		if got.Shell != test.shell || got.Package != test.pack || got.Fails != test.fails || got.Root != test.root {
+		if got.Shell != test.shell || got.Package != test.pack || got.Root != test.root {
 			t.Errorf("Decide(%q, %t, %t) = %+v", test.action, test.buildFailed, test.debug, got)
 		}
 	}

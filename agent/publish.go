@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -74,15 +75,57 @@ func (p *Publisher) Publish(ctx context.Context, order Order) (Result, error) {
 	return result, nil
 }
 
+// Recover looks at an image that was being published when this process's
+// predecessor was killed. One that is linked is complete: what was left to do
+// is done, and it is returned. Of any other nothing is left, and nil returned.
+func (p *Publisher) Recover(ctx context.Context, id, job string) (*Result, error) {
+	image, err := p.Registry.Image(ctx, id)
+	if errors.Is(err, artifacts.ErrNotFound) || err == nil && image.Link == nil {
+		return nil, p.Discard(ctx, id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up image %s: %w", id, err)
+	}
+	result := &Result{Image: image}
+	if result.Manifest, err = p.readManifest(ctx, id); err != nil {
+		return nil, err
+	}
+	return result, p.finish(ctx, job, id)
+}
+
+// maxManifest bounds a manifest that is read back, in bytes.
+const maxManifest = 1 << 20
+
+func (p *Publisher) readManifest(ctx context.Context, id string) (m artifacts.Manifest, err error) {
+	key := id + "/" + artifacts.ManifestName
+	object, err := p.Store.Open(ctx, key)
+	if err != nil {
+		return m, fmt.Errorf("read %s: %w", key, err)
+	}
+	defer object.Close()
+	if err := json.NewDecoder(io.LimitReader(object, maxManifest)).Decode(&m); err != nil {
+		return m, fmt.Errorf("read %s: %w", key, err)
+	}
+	return m, nil
+}
+
 // Discard removes an image's objects and then its record: what is left of a
-// publication that did not succeed.
+// publication that did not succeed. Objects of the known names go whether they
+// are listed or not, for half of one may not be.
 func (p *Publisher) Discard(ctx context.Context, id string) error {
 	objects, err := p.Store.List(ctx, id+"/")
 	if err != nil {
 		return fmt.Errorf("clean up image %s: %w", id, err)
 	}
+	keys := []string{id + "/" + artifacts.ManifestName}
+	for _, kind := range artifacts.Kinds {
+		keys = append(keys, id+"/"+kind.ObjectName())
+	}
 	for _, object := range objects {
-		if err := p.Store.Delete(ctx, object.Key); err != nil {
+		keys = append(keys, object.Key)
+	}
+	for _, key := range keys {
+		if err := p.Store.Delete(ctx, key); err != nil {
 			return fmt.Errorf("clean up image %s: %w", id, err)
 		}
 	}
@@ -164,10 +207,15 @@ func (p *Publisher) register(ctx context.Context, job string, result *Result) er
 		return fmt.Errorf("link image %s: %w", result.Image.ID, err)
 	}
 	result.Image.Link = &link
+	return p.finish(ctx, job, result.Image.ID)
+}
+
+// finish names the image in the job's record, the last thing of all.
+func (p *Publisher) finish(ctx context.Context, job, image string) error {
 	if job == "" {
 		return nil
 	}
-	if err := p.Registry.SetJobResult(ctx, job, result.Image.ID); err != nil {
+	if err := p.Registry.SetJobResult(ctx, job, image); err != nil {
 		return fmt.Errorf("set result of job %s: %w", job, err)
 	}
 	return nil

@@ -22,10 +22,11 @@ type Standalone struct {
 	// Steps are done before ready and undone after exiting: what the sidecar
 	// puts into the image root.
 	Steps []Step
-	// Publish makes the image of the root; discard cleans up after one that was
-	// interrupted.
+	// Publish makes the image of the root. Recover looks at one that was being
+	// published when the agent was killed: it returns the image if it is complete,
+	// and otherwise removes what there is of it.
 	Publish func(ctx context.Context) (Result, error)
-	Discard func(ctx context.Context, id string) error
+	Recover func(ctx context.Context, id string) (*Result, error)
 	// Status tells the world how far the job is. It cannot fail the job.
 	Status func(artifacts.Status)
 	State  *State
@@ -49,24 +50,21 @@ func (s *Standalone) Run(ctx context.Context) (*Result, error) {
 }
 
 func (s *Standalone) run(ctx context.Context) (*Result, error) {
-	if err := s.discardInterrupted(ctx); err != nil {
-		return nil, err
+	if finished, err := s.recoverImage(ctx); finished != nil || err != nil {
+		return finished, err
 	}
 	verdict, err := s.session(ctx)
 	if err != nil || verdict == marker.Failed {
 		return nil, errors.Join(err, s.State.Clear())
 	}
-	if s.Plan.Fails || !s.Plan.Package {
+	if !s.Plan.Package {
 		return nil, errors.Join(fmt.Errorf("%w: %s", ErrJobFailed, s.Plan.Why), s.State.Clear())
 	}
 	s.Status(artifacts.StatusPackaging)
 	result, err := s.Publish(ctx)
-	if ctx.Err() != nil {
-		// The user's verdict stands: a restart packages again.
-		return nil, errors.Join(err, s.State.Drop(noteImage))
-	}
 	if err != nil {
-		return nil, errors.Join(err, s.State.Clear())
+		// The verdict stays noted: started again, the job packages again.
+		return nil, err
 	}
 	return &result, s.State.Clear()
 }
@@ -74,17 +72,22 @@ func (s *Standalone) run(ctx context.Context) (*Result, error) {
 // NoteImage remembers an image that is about to be stored.
 func (s *Standalone) NoteImage(id string) error { return s.State.Put(noteImage, id) }
 
-// discardInterrupted removes what a killed agent had published of its image.
-func (s *Standalone) discardInterrupted(ctx context.Context) error {
+// recoverImage looks at the image that an earlier run was publishing. When it is
+// complete, the job is done; otherwise nothing is left of it.
+func (s *Standalone) recoverImage(ctx context.Context) (*Result, error) {
 	var id string
 	if there, err := s.State.Get(noteImage, &id); err != nil || !there {
-		return err
+		return nil, err
 	}
-	s.Log.Info("removing an image that was not finished", "image", id)
-	if err := s.Discard(ctx, id); err != nil {
-		return err
+	s.Log.Info("looking after an image that was being published", "image", id)
+	finished, err := s.Recover(ctx, id)
+	if err != nil {
+		return nil, err
 	}
-	return s.State.Drop(noteImage)
+	if finished != nil {
+		return finished, s.State.Clear()
+	}
+	return nil, s.State.Drop(noteImage)
 }
 
 // session is the sidecar's half around the environment's.
@@ -107,20 +110,12 @@ func (s *Standalone) session(ctx context.Context) (marker.Name, error) {
 // open prepares the root and says ready, unless a session is going on that a
 // restarted agent continues: then the user's markers must stay.
 func (s *Standalone) open(ctx context.Context) error {
-	marks := s.Environment.Marks
-	going, err := s.State.Get(noteSession, new(string))
+	going, err := s.Environment.going()
 	if err != nil {
 		return err
 	}
-	if !going {
-		err = errors.Join(marker.Remove(marks.User, marker.Complete), marker.Remove(marks.User, marker.Failed),
-			marker.Remove(marks.Parent, marker.Exiting))
-	}
-	if err != nil {
-		return fmt.Errorf("remove stale markers: %w", err)
-	}
 	verdict, err := Verdict(s.State)
-	if err != nil || verdict != "" {
+	if err != nil || going && verdict != "" {
 		return err
 	}
 	for _, step := range s.Steps {
@@ -131,7 +126,17 @@ func (s *Standalone) open(ctx context.Context) error {
 	if going {
 		return nil
 	}
-	if err := marks.Parent.Create(string(marker.Ready)); err != nil {
+	return s.Environment.Marks.begin()
+}
+
+// begin removes what an earlier session has left, and says ready.
+func (m Marks) begin() error {
+	err := errors.Join(marker.Remove(m.User, marker.Complete), marker.Remove(m.User, marker.Failed),
+		marker.Remove(m.Parent, marker.Failed), marker.Remove(m.Parent, marker.Exiting))
+	if err != nil {
+		return fmt.Errorf("remove stale markers: %w", err)
+	}
+	if err := m.Parent.Create(string(marker.Ready)); err != nil {
 		return fmt.Errorf("create ready: %w", err)
 	}
 	return nil

@@ -29,7 +29,10 @@ const (
 	BootParameters Kind = "application/vnd.cray.image.parameters.boot"
 )
 
-// names are the object names under an image's id, in the order of upload.
+// Kinds are all kinds, in the order in which they are stored.
+var Kinds = []Kind{RootFS, Kernel, Initrd, DebugKernel, BootParameters}
+
+// names are the object names under an image's id.
 var names = map[Kind]string{
 	RootFS:         "rootfs",
 	Kernel:         "kernel",
@@ -102,7 +105,6 @@ type Status string
 
 // The statuses that a job passes through here.
 const (
-	StatusFetching  Status = "fetching_image"
 	StatusWaiting   Status = "waiting_on_user"
 	StatusPackaging Status = "packaging_artifacts"
 	StatusError     Status = "error"
@@ -113,6 +115,8 @@ const (
 type Registry interface {
 	// CreateImage makes a record without a link, or returns the one of that name that has none yet.
 	CreateImage(ctx context.Context, name, arch string) (Image, error)
+	// Image returns a record. ErrNotFound when there is none of that id.
+	Image(ctx context.Context, id string) (Image, error)
 	// LinkImage gives the image its manifest; from then on the image is complete.
 	LinkImage(ctx context.Context, id string, manifest Link) error
 	// DeleteImage removes a record; one that is not there is no error.

@@ -68,6 +68,9 @@ type Config struct {
 // defaultBucket is the bucket of the artifacts unless S3_BUCKET names another.
 const defaultBucket = "boot-images"
 
+// maxJobID bounds a job's id, which becomes part of file names.
+const maxJobID = 128
+
 // Roles of a process.
 const (
 	roleEnvironment = "environment"
@@ -151,6 +154,9 @@ func (c *Config) validate() []error {
 	oneOf("BUILDENV_ROLE", c.Role, roleEnvironment, roleStandalone)
 	oneOf("LOG_FORMAT", c.LogFormat, "text", "json")
 	oneOf("LOG_LEVEL", strings.ToUpper(c.LogLevel), "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+	if strings.ContainsAny(c.JobID, "/\x00\n") || len(c.JobID) > maxJobID {
+		problems = append(problems, fmt.Errorf("IMS_JOB_ID: %q is no id", c.JobID))
+	}
 	if c.RemoteHeartbeatCount < 1 {
 		problems = append(problems, fmt.Errorf("REMOTE_HEARTBEAT_TIMEOUT_COUNT: %d: must be at least 1", c.RemoteHeartbeatCount))
 	}

@@ -2,15 +2,20 @@ package entrypoint
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"buildenv/agent"
 	"buildenv/agent/marker"
+	"buildenv/artifacts/rootfs"
 )
 
 // customizeFlags are the flags of customize.
@@ -87,7 +92,6 @@ func (f *customizeFlags) run(ctx context.Context, s streams) error {
 		if cfg.ImageRootParent, err = workDir(); err != nil {
 			return err
 		}
-		defer os.RemoveAll(cfg.ImageRootParent)
 	}
 	release, err := claim(&cfg)
 	if err != nil {
@@ -95,6 +99,12 @@ func (f *customizeFlags) run(ctx context.Context, s streams) error {
 	}
 	defer release()
 	log := newLogger(s.err, cfg)
+	work := false // somebody's, which must not be thrown away
+	defer func() {
+		if f.work == "" && !work {
+			removeWork(cfg.ImageRootParent, log)
+		}
+	}()
 	if err := prepare(ctx, s, log, cfg.ImageRootParent, f.from); err != nil {
 		return err
 	}
@@ -103,7 +113,28 @@ func (f *customizeFlags) run(ctx context.Context, s streams) error {
 		return err
 	}
 	defer j.server.Close()
-	return f.customize(ctx, s, j)
+	err = f.customize(ctx, s, j)
+	if err != nil && !errors.Is(err, agent.ErrJobFailed) && (f.ssh != "" || ctx.Err() == nil) {
+		work = true
+		err = fmt.Errorf("%w; the image root is kept: buildenv package --root %s --name %s --to %s, or remove %s",
+			err, j.root, strconv.Quote(f.name), f.to, cfg.ImageRootParent)
+	}
+	return err
+}
+
+// removeWork removes the folder that a job has worked in, unless something is
+// still mounted there: it would be emptied along with it.
+func removeWork(dir string, log *slog.Logger) {
+	mounted, err := rootfs.Below(dir)
+	if err == nil && len(mounted) > 0 {
+		err = fmt.Errorf("%s is mounted there", strings.Join(mounted, ", "))
+	}
+	if err == nil {
+		err = os.RemoveAll(dir)
+	}
+	if err != nil {
+		log.Error("the folder of the job is kept", "folder", dir, "error", err)
+	}
 }
 
 // varDir is where work without a pod is done. A jail must not lie below a folder

@@ -63,12 +63,12 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if d.work, err = workDir(); err != nil {
 		return err
 	}
-	defer os.RemoveAll(d.work)
 	log, err := d.openLog()
 	if err != nil {
 		return err
 	}
 	defer log.Close()
+	defer removeWork(d.work, slog.New(slog.NewTextHandler(d.err, nil)))
 	d.say("making a sample image root of this machine's programs")
 	sample := d.in("sample")
 	if err := makeSampleRoot(sample); err != nil {

@@ -26,6 +26,10 @@ type job struct {
 	marks  agent.Marks
 	state  *agent.State
 	server *sshServer
+	// scriptGroup is the process group of the customization script, 0 before it
+	// runs. What it leaves in the background may serve the users, and must end
+	// with them.
+	scriptGroup int
 }
 
 // noteJob is the name under which a job's description is noted in its state,
@@ -99,7 +103,9 @@ func (j *job) standalone(pack artifacts.PackOptions) (*agent.Standalone, error) 
 		Environment: j.environment(),
 		Steps:       j.sidecarSteps(),
 		Publish:     func(ctx context.Context) (agent.Result, error) { return j.publish(ctx, publisher) },
-		Discard:     publisher.Discard,
+		Recover: func(ctx context.Context, id string) (*agent.Result, error) {
+			return publisher.Recover(ctx, id, j.cfg.JobID)
+		},
 		Status: func(status artifacts.Status) {
 			if err := st.registry.SetJobStatus(context.Background(), j.cfg.JobID, status); err != nil {
 				j.log.Error("set job status", "status", string(status), "error", err)

@@ -48,7 +48,7 @@ func (m messageLog) WithAttrs([]slog.Attr) slog.Handler         { return m }
 func (m messageLog) WithGroup(string) slog.Handler              { return m }
 
 func (m messageLog) Handle(_ context.Context, r slog.Record) error {
-	line := r.Message
+	line := strings.ReplaceAll(r.Message, "\n", "; ")
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key == "reason" || a.Key == "error" {
 			line += ": " + strings.ReplaceAll(a.Value.String(), "\n", "; ")

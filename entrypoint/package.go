@@ -12,6 +12,7 @@ import (
 	"buildenv/agent"
 	"buildenv/artifacts"
 	"buildenv/artifacts/squashfs"
+	"buildenv/artifacts/store/dir"
 )
 
 // packageFlags are the flags of package; customize shares most of them.
@@ -109,7 +110,7 @@ func (f *packageFlags) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	work, err := os.MkdirTemp(st.root, ".buildenv-package-")
+	work, err := os.MkdirTemp(st.root, dir.WorkPrefix+"package-")
 	if err != nil {
 		return fmt.Errorf("make a folder for the archive: %w", err)
 	}

@@ -61,10 +61,14 @@ func (p jailedPlace) Find(name string) (modified time.Time, ok bool) {
 }
 
 // Create makes an empty file, replacing what is in its way. A directory, which
-// no file can replace, gets another name: it may hold somebody's work.
+// no file can replace, gets another name: it may hold somebody's work. A root
+// without /tmp gets one, or the sidecar would not learn that a job has failed.
 func (p jailedPlace) Create(name string) error {
 	path := tmp + "/" + name
 	return p.with(func(root *rootfs.Root) error {
+		if err := root.MkdirAll(tmp, 0o1777); err != nil {
+			return err
+		}
 		err := writeMarker(root, path)
 		if errors.Is(err, unix.EISDIR) {
 			err = errors.Join(root.Rename(path, path+"-"+rand.Text()), writeMarker(root, path))

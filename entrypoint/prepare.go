@@ -2,8 +2,11 @@ package entrypoint
 
 import (
 	"context"
+	"crypto/md5"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -28,7 +31,7 @@ an earlier job are removed.`,
 		Example: "  buildenv prepare /mnt/image compute.squashfs",
 		Args:    args(2, 2),
 		RunE: func(c *cobra.Command, given []string) error {
-			cfg, err := loadConfig()
+			cfg, err := readEnvironment() // what is published, and where, is not asked yet
 			if err != nil {
 				return err
 			}
@@ -39,6 +42,9 @@ an earlier job are removed.`,
 			}
 			defer release()
 			log := newLogger(s.err, cfg)
+			if err := checkMD5(given[1], cfg.DownloadMD5); err != nil {
+				return err
+			}
 			if err := prepare(c.Context(), s, log, cfg.ImageRootParent, given[1]); err != nil {
 				return err
 			}
@@ -58,7 +64,7 @@ func prepare(ctx context.Context, s streams, log *slog.Logger, parent, src strin
 	}
 	dst := filepath.Join(parent, imageRoot)
 	if _, err := os.Lstat(dst); err == nil {
-		return fmt.Errorf("prepare: %s is there already, perhaps with somebody's work in it; remove it first", dst)
+		return fmt.Errorf("prepare: %s is there already, perhaps with somebody's work in it; unmount what is mounted below it and remove it first", dst)
 	}
 	if err := clearJob(parent); err != nil {
 		return fmt.Errorf("prepare: remove an earlier job's markers: %w", err)
@@ -67,6 +73,26 @@ func prepare(ctx context.Context, s streams, log *slog.Logger, parent, src strin
 	defer meter.Done()
 	log.Info("unpacking the image root", "from", src, "to", dst)
 	return source.Unpack(ctx, src, dst, source.Options{Progress: meter.Set, Log: log})
+}
+
+// checkMD5 compares a file with the digest that DOWNLOAD_MD5SUM expects; "" expects nothing.
+func checkMD5(src, want string) error {
+	if want == "" {
+		return nil
+	}
+	f, err := os.Open(src)
+	if err != nil {
+		return fmt.Errorf("prepare: check DOWNLOAD_MD5SUM: %w", err)
+	}
+	defer f.Close()
+	h := md5.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return fmt.Errorf("prepare: check DOWNLOAD_MD5SUM: %w", err)
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); !strings.EqualFold(got, want) {
+		return fmt.Errorf("prepare: %s: its MD5 is %s, DOWNLOAD_MD5SUM expects %s", src, got, want)
+	}
+	return nil
 }
 
 // clearJob removes what an earlier job left in its parent folder.

@@ -26,13 +26,10 @@ into ARTIFACT_STORE.`,
 		Example: `  IMS_ACTION=customize buildenv run /mnt/image
   IMS_ACTION=customize ARTIFACT_STORE=file:///srv/images IMAGE_ROOT_ARCHIVE_NAME=compute buildenv /mnt/image`,
 		Args: func(c *cobra.Command, given []string) error {
-			if err := args(0, 1)(c, given); err != nil {
-				return err
-			}
-			if len(given) == 1 && !c.HasParent() && mistyped(given[0]) {
+			if len(given) > 0 && !c.HasParent() && mistyped(given[0]) {
 				return usagef("unknown command %q; see \"buildenv --help\"", given[0])
 			}
-			return nil
+			return args(0, 1)(c, given)
 		},
 		RunE: func(c *cobra.Command, given []string) error {
 			cfg, problems := loadConfig()
@@ -91,7 +88,8 @@ func unsupported(cfg Config) error {
 	return nil
 }
 
-// claim makes the image root's parent absolute, there, and this process's own.
+// claim makes the path of the image root's parent absolute, makes the folder if
+// it is missing, and locks it.
 func claim(cfg *Config) (release func(), err error) {
 	if cfg.ImageRootParent, err = filepath.Abs(cfg.ImageRootParent); err != nil {
 		return nil, err
@@ -103,12 +101,18 @@ func claim(cfg *Config) (release func(), err error) {
 }
 
 // refuse ends a job whose configuration cannot be honoured, so that no sidecar
-// waits for it for ever.
+// waits for it for ever. The reason is logged before a late sidecar is waited
+// for, and returned as the command's one-line reason.
 func refuse(ctx context.Context, cfg Config, log *slog.Logger, reason error) error {
 	log.Error("the job cannot begin", "error", reason)
 	plan := agent.Decide(cfg.Action, false, false)
 	root := filepath.Join(cfg.ImageRootParent, plan.Root)
 	marks := marksOf(cfg.ImageRootParent, description{Root: root, Jailed: cfg.jailed()})
+	if cfg.Role == roleStandalone { // nobody else takes part
+		done, cancel := context.WithCancel(ctx)
+		cancel()
+		ctx = done
+	}
 	agent.Refuse(ctx, marks, log)
 	return reason
 }

@@ -39,9 +39,10 @@ func (j *job) script() func(context.Context) error {
 // executable or has no such line, as it was when the shell read it in.
 func (j *job) runScript(ctx context.Context, path string) error {
 	line := func(text string) { j.log.Info(text, "from", "customization script") }
-	err := execx.RunLines(ctx, j.scriptCommand(path), line)
+	started := func(pid int) { j.scriptGroup = pid }
+	err := execx.Watch(ctx, j.scriptCommand(path), line, started)
 	if errors.Is(err, unix.ENOEXEC) || errors.Is(err, unix.EACCES) {
-		err = execx.RunLines(ctx, j.scriptCommand(shell(), path), line)
+		err = execx.Watch(ctx, j.scriptCommand(shell(), path), line, started)
 	}
 	return err
 }

@@ -19,7 +19,6 @@ import (
 	"buildenv/agent/marker"
 	"buildenv/internal/fsx"
 	"buildenv/sshd"
-	"buildenv/sshd/jail"
 	"buildenv/sshd/sshdconfig"
 )
 
@@ -120,12 +119,12 @@ func (s *sshServer) openLog(path string) (*slog.Logger, error) {
 	return slog.New(slog.NewMultiHandler(s.job.log.Handler(), messageLog{f})), nil
 }
 
-// Shutdown ends the sessions, and the daemons that they have left in the image root.
+// Shutdown ends the sessions.
 func (s *sshServer) Shutdown(ctx context.Context, reason string) error {
 	if s.server == nil {
 		return nil
 	}
-	return errors.Join(s.server.Shutdown(ctx, reason), jail.Evict(ctx, s.job.root))
+	return s.server.Shutdown(ctx, reason)
 }
 
 // Close cuts what connections are left.

@@ -8,10 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"buildenv/agent"
 	"buildenv/artifacts/rootfs"
 	"buildenv/internal/binfmt"
+	"buildenv/internal/execx"
 	"buildenv/sshd/jail"
 )
 
@@ -26,14 +30,52 @@ func (j *job) steps() []agent.Step {
 	if j.cfg.jailed() {
 		steps = append(steps, agent.Step{Name: "prepare jail", Do: func(context.Context) error { return j.prepareJail() }})
 	}
-	if isTrue(j.cfg.EnableDKMS) {
-		steps = append(steps, recordedStep(j, "mounts", rootfs.PlanMounts))
-	}
+	steps = append(steps, j.mounts())
 	if j.cfg.Arch == "aarch64" && runtime.GOARCH != "arm64" {
 		steps = append(steps, emulation(binfmt.AArch64))
 	}
-	return steps
+	return append(steps, j.eviction())
 }
+
+// mounts are the kernel's file systems for DKMS, and in every job what users
+// mount themselves: it must be gone before the root is packaged.
+func (j *job) mounts() agent.Step {
+	if isTrue(j.cfg.EnableDKMS) {
+		return recordedStep(j, "mounts", rootfs.PlanMounts)
+	}
+	step := recordedStep(j, "mounts", rootfs.PlanUserMounts)
+	plan := step.Do
+	step.Do = func(ctx context.Context) error {
+		// A build that has failed early may have no root; its shell is open all the same.
+		if err := plan(ctx); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		j.log.Warn("there is no image root yet", "at", j.root)
+		return nil
+	}
+	return step
+}
+
+// eviction ends, once the users have left, what still works on the image root:
+// the script's background processes, and the daemons that packages have started
+// in the root. It is the first thing undone: they keep mounts busy.
+func (j *job) eviction() agent.Step {
+	return agent.Step{
+		Name: "eviction",
+		Do:   func(context.Context) error { return nil },
+		Undo: func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), evictionPatience)
+			defer cancel()
+			if j.scriptGroup != 0 {
+				execx.EndGroup(j.scriptGroup)
+			}
+			return jail.Evict(ctx, j.root)
+		},
+	}
+}
+
+// evictionPatience bounds the eviction; it is part of the time that a stop may take.
+const evictionPatience = 5 * time.Second
 
 // emulation lets programs of the image root's architecture run while the step is done.
 func emulation(handler binfmt.Handler) agent.Step {
@@ -62,7 +104,7 @@ func ownTree(dir string) error {
 		if err == nil {
 			err = os.Lchown(path, 0, 0)
 		}
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
 			return nil
 		}
 		return err

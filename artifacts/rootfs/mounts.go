@@ -24,20 +24,33 @@ var systemMounts = []struct {
 	{"dev", "devtmpfs", unix.MS_NOSUID},
 }
 
-// Mounts gives an image root the kernel's file systems: sysfs, proc and
-// devtmpfs on /sys, /proc and /dev.
+// Mounts are what is mounted below an image root while a job runs: perhaps the
+// kernel's file systems, sysfs, proc and devtmpfs on /sys, /proc and /dev, and
+// whatever users mount themselves.
 type Mounts struct {
 	Before []string `json:"before"` // what was mounted below the root, and stays
+	System bool     `json:"system"` // the kernel's file systems are wanted
 	Made   []string `json:"made"`   // mount points that the root lacks
 }
 
-// PlanMounts records what Put would change. It changes nothing.
-func PlanMounts(r *Root) (Mounts, error) {
+// PlanUserMounts records what is mounted, so that Restore can tell what users
+// have mounted since. Put does nothing then. It changes nothing.
+func PlanUserMounts(r *Root) (Mounts, error) {
 	before, err := Below(r.Path())
 	if err != nil {
 		return Mounts{}, fmt.Errorf("plan mounts: %w", err)
 	}
-	m := Mounts{Before: before}
+	return Mounts{Before: before}, nil
+}
+
+// PlanMounts records what a Put of the kernel's file systems would change. It
+// changes nothing.
+func PlanMounts(r *Root) (Mounts, error) {
+	m, err := PlanUserMounts(r)
+	if err != nil {
+		return Mounts{}, err
+	}
+	m.System = true
 	for _, mount := range systemMounts {
 		missing, err := r.missing(mount.dir)
 		if err != nil {
@@ -51,6 +64,9 @@ func PlanMounts(r *Root) (Mounts, error) {
 // Put mounts what is not mounted yet. It needs CAP_SYS_ADMIN. After an error,
 // Restore undoes what has been done.
 func (m Mounts) Put(r *Root) error {
+	if !m.System {
+		return nil
+	}
 	mounted, err := Below(r.Path())
 	if err != nil {
 		return err

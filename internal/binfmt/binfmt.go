@@ -46,7 +46,7 @@ const Dir = "/proc/sys/fs/binfmt_misc"
 func (h Handler) Register() (release func(), err error) {
 	dir, err := open()
 	if err != nil {
-		return nil, fmt.Errorf("register %s: %w; the container must be privileged, or the node must have the handler already", h.Name, err)
+		return nil, fmt.Errorf("register %s: %w; the container must be privileged", h.Name, err)
 	}
 	if err := h.register(fmt.Sprintf("/proc/self/fd/%d", dir.Fd())); err != nil {
 		dir.Close()

@@ -1,4 +1,5 @@
-// Package execx runs helper programs so that none of them outlives its job.
+// Package execx runs helper programs so that they can be ended with all that
+// they have started.
 //
 // A program may start others: a shell script does nothing else. Killing only
 // the process that was started leaves the rest running inside an image root
@@ -25,13 +26,7 @@ const Grace = 3 * time.Second
 // nobody when the last member of a group has gone.
 const groupPoll = 20 * time.Millisecond
 
-// Run starts cmd in its own process group and waits for it. When ctx ends
-// first, the whole group gets SIGTERM, then SIGKILL, and the error is the
-// context's cause. When the program ends by itself, processes that it left in
-// the background are left alone. cmd must not be made by exec.CommandContext,
-// which would kill the first process only.
-func Run(ctx context.Context, cmd *exec.Cmd) error { return run(ctx, cmd, nil) }
-
+// run starts cmd in its own process group and waits for it.
 func run(ctx context.Context, cmd *exec.Cmd, started func(pid int)) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -52,7 +47,7 @@ func run(ctx context.Context, cmd *exec.Cmd, started func(pid int)) error {
 		}
 		return err
 	case <-ctx.Done():
-		endGroup(cmd.Process.Pid)
+		EndGroup(cmd.Process.Pid)
 		<-ended
 		return context.Cause(ctx)
 	}
@@ -69,10 +64,11 @@ func setGroup(cmd *exec.Cmd) {
 	}
 }
 
-// endGroup returns when no process of the group is left or all have been
+// EndGroup ends the process group that a program has led: SIGTERM, then
+// SIGKILL. It returns when no process of the group is left or all have been
 // killed. A member may change its group, by job control or as a daemon: such a
 // process has left the job and is not looked for.
-func endGroup(group int) {
+func EndGroup(group int) {
 	unix.Kill(-group, unix.SIGTERM)
 	tick := time.NewTicker(groupPoll)
 	defer tick.Stop()

@@ -43,12 +43,12 @@ func TestRunLines(t *testing.T) {
 }
 
 func TestRunReportsTheExitStatus(t *testing.T) {
-	err := Run(t.Context(), exec.Command("sh", "-c", "exit 7"))
+	err := run(t.Context(), exec.Command("sh", "-c", "exit 7"), nil)
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 7 {
 		t.Errorf("error %v, want exit status 7", err)
 	}
-	if err := Run(t.Context(), exec.Command("no-such-program-here")); !errors.Is(err, exec.ErrNotFound) {
+	if err := run(t.Context(), exec.Command("no-such-program-here"), nil); !errors.Is(err, exec.ErrNotFound) {
 		t.Errorf("error %v, want exec.ErrNotFound", err)
 	}
 }
@@ -58,7 +58,7 @@ func TestRunDoesNotStartAfterTheEnd(t *testing.T) {
 	cause := errors.New("the job is over")
 	cancel(cause)
 	cmd := exec.Command("true")
-	if err := Run(ctx, cmd); !errors.Is(err, cause) || cmd.Process != nil {
+	if err := run(ctx, cmd, nil); !errors.Is(err, cause) || cmd.Process != nil {
 		t.Errorf("error %v, process %v, want the cause and no process", err, cmd.Process)
 	}
 }
@@ -119,7 +119,7 @@ func ends(process int, within time.Duration) bool {
 func TestBackgroundProcessesAreNotAwaited(t *testing.T) {
 	cmd := exec.Command("sh", "-c", "sleep 1000 & exit 0")
 	cmd.Stdout, cmd.WaitDelay = new(bytes.Buffer), 10*time.Millisecond // a pipe, held open by sleep
-	if err := Run(t.Context(), cmd); err != nil {
+	if err := run(t.Context(), cmd, nil); err != nil {
 		t.Errorf("error %v, want none", err)
 	}
 	if err := unix.Kill(-cmd.Process.Pid, unix.SIGKILL); err != nil {

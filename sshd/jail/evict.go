@@ -35,30 +35,38 @@ func Evict(ctx context.Context, dir string) error {
 		signal   unix.Signal
 		patience time.Duration
 	}{{unix.SIGTERM, termPatience}, {unix.SIGKILL, killPatience}} {
-		for _, pid := range inhabitants(dir) {
-			unix.Kill(pid, step.signal) // it may have ended just now
-		}
-		if empty(ctx, dir, step.patience) {
+		if empty(ctx, dir, step.signal, step.patience) {
 			return nil
 		}
 	}
 	return fmt.Errorf("evict: %s: processes %v are still there after SIGKILL", dir, inhabitants(dir))
 }
 
-// empty waits until nobody lives in dir, for patience at most.
-func empty(ctx context.Context, dir string, patience time.Duration) bool {
+// empty signals whoever lives in dir, each once, also those who are born
+// meanwhile, and waits until nobody does, for patience at most.
+func empty(ctx context.Context, dir string, signal unix.Signal, patience time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	tick := time.NewTicker(countPace)
 	defer tick.Stop()
-	for len(inhabitants(dir)) > 0 {
+	told := map[int]bool{}
+	for {
+		pids := inhabitants(dir)
+		if len(pids) == 0 {
+			return true
+		}
+		for _, pid := range pids {
+			if !told[pid] {
+				told[pid] = true
+				unix.Kill(pid, signal) // it may have ended just now
+			}
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return false
 		}
 	}
-	return true
 }
 
 // inhabitants are the processes whose root directory is in dir, this one

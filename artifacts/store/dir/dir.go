@@ -9,13 +9,15 @@
 // A bucket's folder can be synchronized to an S3 bucket as it is, so links say
 // s3://<bucket>/<key>.
 //
-// Files are written under a temporary name in DIR, made durable and renamed.
+// Files are written under a temporary name in DIR, made durable and renamed;
+// whoever opens the folder alone removes what a killed process has left of them.
 // All access goes through [os.Root]: neither a key nor a link planted in the
 // folder leads out of it. One process writes to a folder at a time; others may
 // read.
 package dir
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -42,6 +44,7 @@ type Folder struct {
 	*Store
 	*Registry
 	root *os.Root
+	lock *os.File // shared by all who have the folder open
 }
 
 // New opens the folder dir, which is made when it is missing, to keep objects
@@ -57,10 +60,15 @@ func New(dir, bucket string, log *slog.Logger) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
+	lock, err := claim(root)
+	if err != nil {
+		root.Close()
+		return nil, fmt.Errorf("open store: %s: %w", dir, err)
+	}
 	store := &Store{root: root, bucket: bucket}
 	registry := &Registry{root: root, log: log, reserved: map[string]artifacts.Image{}}
-	return &Folder{store, registry, root}, nil
+	return &Folder{store, registry, root, lock}, nil
 }
 
 // Close gives the folder back; its store and registry are of no use after it.
-func (f *Folder) Close() error { return f.root.Close() }
+func (f *Folder) Close() error { return errors.Join(f.lock.Close(), f.root.Close()) }

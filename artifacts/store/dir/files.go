@@ -17,7 +17,10 @@ type pending struct {
 	name string
 }
 
-func newName() string { return ".new-" + rand.Text() }
+// newPrefix begins the temporary name of a file.
+const newPrefix = ".new-"
+
+func newName() string { return newPrefix + rand.Text() }
 
 func create(root *os.Root) (*pending, error) {
 	name := newName()

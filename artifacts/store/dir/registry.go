@@ -52,6 +52,20 @@ func (r *Registry) CreateImage(_ context.Context, name, arch string) (artifacts.
 	return image, nil
 }
 
+// Image returns the record of an image that is complete.
+func (r *Registry) Image(_ context.Context, id string) (image artifacts.Image, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name, err := record("images", id)
+	if err == nil {
+		err = readJSON(r.root, name, &image)
+	}
+	if err != nil {
+		return artifacts.Image{}, fmt.Errorf("look up image: %s: %w", id, err)
+	}
+	return image, nil
+}
+
 // LinkImage writes the record.
 func (r *Registry) LinkImage(_ context.Context, id string, manifest artifacts.Link) error {
 	r.mu.Lock()
