@@ -53,7 +53,7 @@ type Config struct {
 	S3Host         string        `envconfig:"S3_HOST" desc:"the same, under its other name; S3_ENDPOINT wins"`
 	S3AccessKey    redact.Secret `envconfig:"S3_ACCESS_KEY" desc:"S3 access key"`
 	S3SecretKey    redact.Secret `envconfig:"S3_SECRET_KEY" desc:"S3 secret key"`
-	S3Bucket       string        `envconfig:"S3_BUCKET" default:"boot-images" desc:"bucket of the artifacts"`
+	S3Bucket       string        `envconfig:"S3_BUCKET" default:"boot-images" desc:"bucket of the artifacts; in a local store a folder"`
 	S3Validate     *string       `envconfig:"S3_SSL_VALIDATE" empty:"keep" desc:"false, off, no, f, 0 or empty: S3's certificate is not verified; true or unset: it is; else the path of a CA bundle"`
 	S3Verify       *string       `envconfig:"S3_SSL_VERIFY" empty:"keep" desc:"the same, under its other name; S3_SSL_VALIDATE wins"`
 	HelperTimeout  int           `envconfig:"IMS_PYTHON_HELPER_TIMEOUT" default:"720" desc:"seconds that registering may take"`

@@ -172,7 +172,7 @@ const tableFile = "../docs/configuration.md"
 func configurationTable() string {
 	var b strings.Builder
 	b.WriteString("# Configuration\n\nThe environment variables of a job. An empty variable counts as unset, except where its\n" +
-		"meaning says otherwise. Those of the image service, of OAuth, of S3 and of remote build nodes are read and\n" +
+		"meaning says otherwise. Those of the image service, of OAuth, of S3 (but for the bucket) and of remote build nodes are read and\n" +
 		"shown, and have no effect yet. This file is generated from `entrypoint.Config`: `make docs`.\n\n" +
 		"| variable | default | meaning |\n|---|---|---|\n")
 	for field := range reflect.TypeFor[Config]().Fields() {
