@@ -3,10 +3,12 @@ package sshd
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
 
+	"buildenv/internal/pattern"
 	"buildenv/sshd/authkeys"
 	"buildenv/sshd/jail"
 	"buildenv/sshd/session"
@@ -67,7 +69,7 @@ type grantKey struct{}
 // offered decides whether a key would let its owner in. Nothing is proven yet:
 // whatever is known is kept with the key, in permissions of its own.
 func (c *connection) offered(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
-	c.user = fmt.Sprintf("%.64s", meta.User()) // as long as the client likes
+	c.user = nameOf(meta)
 	g, err := c.authorize(meta.User(), key)
 	if err != nil {
 		c.server.log.Info(fmt.Sprintf("Failed publickey for %s%s from %s ssh2: %s", g.user.invalid(), c.user, c.from, label(key)), "reason", err)
@@ -83,18 +85,29 @@ func (c *connection) offered(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Per
 // verified is called when the client has signed with the key. A user whose
 // jail is unfit is told so: nobody else could find out from outside.
 func (c *connection) verified(meta ssh.ConnMetadata, key ssh.PublicKey, p *ssh.Permissions, _ string) (*ssh.Permissions, error) {
+	c.user = nameOf(meta) // perhaps not the last one that was offered a key
 	g := p.ExtraData[grantKey{}].(grant)
 	login := c.login(g)
 	if login.Jail != "" {
 		if err := jail.CheckPath(login.Jail); err != nil {
-			c.server.log.Error("login refused", "user", meta.User(), "from", c.from, "error", err)
+			c.server.log.Error("login refused", "user", c.user, "from", c.from, "error", err)
 			return nil, &ssh.BannerError{Err: err, Message: "login refused: " + err.Error() + "\n"}
 		}
 	}
-	c.server.log.Info(fmt.Sprintf("Accepted publickey for %s from %s ssh2: %s", meta.User(), c.from, label(key)))
+	c.server.log.Info(fmt.Sprintf("Accepted publickey for %s from %s ssh2: %s", c.user, c.from, label(key)))
 	c.accepted(g.settings.ClientAliveInterval, g.settings.ClientAliveCountMax)
 	return withLogin(p, login), nil
 }
+
+// printable escapes what a client must not write into a log: whole lines of
+// its own and commands to the terminal of who reads them.
+func printable(text string) string {
+	quoted := strconv.QuoteToGraphic(text)
+	return quoted[1 : len(quoted)-1]
+}
+
+// nameOf is the user's name for the log. Its length is the client's choice.
+func nameOf(meta ssh.ConnMetadata) string { return printable(fmt.Sprintf("%.64s", meta.User())) }
 
 // label names a key as sshd's log does.
 func label(key ssh.PublicKey) string {
@@ -136,6 +149,8 @@ func (c *connection) admit(g grant, key ssh.PublicKey) error {
 	switch {
 	case g.user.UID != 0:
 		return errors.New("only root may log in: an image root is root's work")
+	case locked(c.server.shadow, g.user.Name):
+		return fmt.Errorf("account is locked by a ! in %s", c.server.shadow)
 	case g.settings.PermitRootLogin == "no":
 		return errors.New("ROOT LOGIN REFUSED: PermitRootLogin is no")
 	case !g.settings.PubkeyAuthentication:
@@ -160,8 +175,10 @@ func (c *connection) login(g grant) *session.Login {
 	if policy.ForceCommand == "" {
 		policy.ForceCommand = g.options.Command
 	}
-	if s.PermitUserEnvironment {
-		policy.Environment = g.options.Environment
+	for _, pair := range g.options.Environment {
+		if name, _, _ := strings.Cut(pair, "="); pattern.List(s.PermitUserEnvironment, name) == pattern.Matched {
+			policy.Environment = append(policy.Environment, pair)
+		}
 	}
 	return &session.Login{
 		Account: g.user.Account, Policy: policy, Jail: g.user.expand(s.ChrootDirectory),

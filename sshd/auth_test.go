@@ -66,7 +66,7 @@ func TestOptionsBelongToTheKeyThatSigned(t *testing.T) {
 }
 
 func TestKeyOptions(t *testing.T) {
-	r := start(t, func(r *rig, _ *Config) { r.config.settings.PermitUserEnvironment = true })
+	r := start(t, func(r *rig, _ *Config) { r.config.settings.PermitUserEnvironment = "COL*" })
 	for name, c := range map[string]struct {
 		options string
 		command string
@@ -79,6 +79,7 @@ func TestKeyOptions(t *testing.T) {
 		"not yet":       {`expiry-time="20990101"`, "echo in", "in\n"},
 		"command":       {`command="echo forced $SSH_ORIGINAL_COMMAND"`, "echo in", "forced echo in\n"},
 		"environment":   {`environment="COLOUR=blue"`, "echo $COLOUR", "blue\n"},
+		"not permitted": {`environment="SHAPE=round",environment="COLOUR=blue"`, "echo $SHAPE$COLOUR", "blue\n"},
 		"unknown":       {`no-such-option`, "echo in", ""},
 		"terminal":      {"", "tty >/dev/null && echo yes || echo no", "no\n"},
 		"no terminal":   {"no-pty", "echo in", "in\n"},
@@ -197,6 +198,56 @@ func TestTooManyKeys(t *testing.T) {
 	_, err := r.dial("root", ssh.PublicKeys(newKey(t, ""), newKey(t, ""), r.key))
 	if err == nil || !strings.Contains(err.Error(), "too many authentication failures") {
 		t.Errorf("third key: %v", err)
+	}
+}
+
+func TestLockedAccount(t *testing.T) {
+	r := start(t, func(r *rig, _ *Config) {})
+	for entry, welcome := range map[string]bool{
+		"root:*:19000:0:99999:7:::": true, "root::19000::::::": true, "toor:!:1::::::": true,
+		"root:!:19000:0:99999:7:::": false, "daemon:*:1::::::\nroot:!$6$salt$hash:19000::::::": false,
+	} {
+		write(t, r.file("shadow"), entry+"\n", 0o600)
+		r.shadow = r.file("shadow")
+		client, err := r.dial("root", ssh.PublicKeys(r.key))
+		if err == nil {
+			client.Close()
+		}
+		if (err == nil) != welcome {
+			t.Errorf("%q: %v", entry, err)
+		}
+	}
+	r.logs(t, "account is locked by a ! in %s", r.shadow)
+	if locked(r.file("missing"), "root") {
+		t.Error("locked without a file")
+	}
+}
+
+// Whoever connects must not write lines of his own into the log.
+func TestNamesInTheLogAreEscaped(t *testing.T) {
+	r := start(t, nil)
+	if c, err := r.dial("x\nAccepted publickey for root\x1b[2J", ssh.PublicKeys(r.key)); err == nil {
+		c.Close()
+		t.Fatal("came in")
+	}
+	r.logs(t, "%s", `Failed publickey for invalid user x\\nAccepted publickey for root\\x1b[2J from`)
+	for text, want := range map[string]string{"root": "root", `a "b"`: `a \"b\"`, "é\r\n\u202e": `é\r\n\u202e`, "\xff": `\xff`} {
+		if got := printable(text); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+}
+
+func TestUnusableLinesAreToldOnce(t *testing.T) {
+	r := start(t, nil)
+	write(t, r.file("authorized_keys"), "nonsense\n"+line("", r.key), 0o600)
+	client, err := r.dial("root", ssh.PublicKeys(newKey(t, ""), newKey(t, ""), r.key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	if n := strings.Count(r.log.String(), "authorized key not used"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, r.log)
 	}
 }
 

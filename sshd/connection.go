@@ -21,17 +21,18 @@ type connection struct {
 	net.Conn
 	server        *Server
 	remote, local netip.AddrPort
-	from          string         // "A port P", as sshd's log has it
-	library       glider.Context // set when the handshake begins
-	user          string         // the last one that tried; the handshake's goroutine only
-	settle        func()         // the connection no longer counts as a startup
+	from          string          // "A port P", as sshd's log has it
+	library       glider.Context  // set when the handshake begins
+	user          string          // the last one that tried, printable; the handshake's goroutine only
+	complained    map[string]bool // files of keys whose unusable lines have been logged; likewise
+	settle        func()          // the connection no longer counts as a startup
 
 	authenticated atomic.Bool
 	received      atomic.Bool // something, since the keep-alive looked
 }
 
 func newConnection(s *Server, raw net.Conn) *connection {
-	c := &connection{Conn: raw, server: s, remote: addrPort(raw.RemoteAddr()), local: addrPort(raw.LocalAddr())}
+	c := &connection{Conn: raw, server: s, remote: addrPort(raw.RemoteAddr()), local: addrPort(raw.LocalAddr()), complained: map[string]bool{}}
 	c.from = fmt.Sprintf("%s port %d", c.remote.Addr(), c.remote.Port())
 	c.settle = sync.OnceFunc(s.startups.leave)
 	return c
@@ -105,14 +106,14 @@ func (c *connection) refuseChannel(_ *glider.Server, _ *ssh.ServerConn, channel 
 // failed logs a handshake that came to nothing. One without a word from the
 // client is a probe, of which a cluster has many.
 func (c *connection) failed(_ net.Conn, err error) {
-	log := c.server.log
+	log, reason := c.server.log, printable(err.Error())
 	switch {
 	case c.user != "":
-		log.Info(fmt.Sprintf("Connection closed by authenticating user %s %s [preauth]", c.user, c.from), "reason", err)
+		log.Info(fmt.Sprintf("Connection closed by authenticating user %s %s [preauth]", c.user, c.from), "reason", reason)
 	case c.received.Load():
-		log.Info(fmt.Sprintf("Connection closed by %s [preauth]", c.from), "reason", err)
+		log.Info(fmt.Sprintf("Connection closed by %s [preauth]", c.from), "reason", reason)
 	default:
-		log.Debug(fmt.Sprintf("Connection closed by %s [preauth]", c.from), "reason", err)
+		log.Debug(fmt.Sprintf("Connection closed by %s [preauth]", c.from), "reason", reason)
 	}
 }
 
@@ -123,9 +124,9 @@ func (c *connection) left() {
 		return
 	}
 	if said, ok := strings.CutPrefix(conn.Wait().Error(), "ssh: disconnect, reason "); ok {
-		c.server.log.Info(fmt.Sprintf("Received disconnect from %s:%.200s", c.from, said))
+		c.server.log.Info(fmt.Sprintf("Received disconnect from %s:%s", c.from, printable(fmt.Sprintf("%.200s", said))))
 	}
-	c.server.log.Info(fmt.Sprintf("Disconnected from user %s %s", conn.User(), c.from))
+	c.server.log.Info(fmt.Sprintf("Disconnected from user %s %s", nameOf(conn), c.from))
 }
 
 // established is the connection after its handshake.

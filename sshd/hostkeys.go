@@ -54,9 +54,9 @@ type hostKeys struct {
 }
 
 // loadHostKeys reads the keys that are asked for by name. One with the name of
-// a default key may be missing: it is made with the others. Without names the
-// default keys are meant.
-func loadHostKeys(names []string, dir string, algorithms []string, log *slog.Logger) (*hostKeys, error) {
+// a default key may be missing: it is made with the others. One that cannot be
+// read is logged. Without names the default keys are meant.
+func loadHostKeys(names []string, dir string, algorithms []string, log *slog.Logger) *hostKeys {
 	h := &hostKeys{dir: dir, algorithms: algorithms, log: log}
 	if len(names) == 0 {
 		h.kinds = keyKinds
@@ -66,10 +66,10 @@ func loadHostKeys(names []string, dir string, algorithms []string, log *slog.Log
 		if i := h.kindOf(name); i >= 0 && errors.Is(err, fs.ErrNotExist) {
 			h.kinds = append(h.kinds, keyKinds[i])
 		} else if err != nil {
-			return nil, err
+			log.Error("Unable to load host key: "+name, "error", err)
 		}
 	}
-	return h, nil
+	return h
 }
 
 func (h *hostKeys) kindOf(name string) int {

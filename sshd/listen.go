@@ -20,12 +20,8 @@ func (s *Server) listen(ctx context.Context) error {
 	if !s.static.TCPKeepAlive {
 		config.KeepAlive = -1
 	}
-	network := map[string]string{"inet": "tcp4", "inet6": "tcp6"}[s.static.AddressFamily]
-	if network == "" {
-		network = "tcp"
-	}
 	for _, address := range s.static.Listen {
-		l, err := config.Listen(ctx, network, address)
+		l, err := config.Listen(ctx, network(s.static.AddressFamily, address), address)
 		if err != nil {
 			return fmt.Errorf("start ssh server: %w", err)
 		}
@@ -36,6 +32,26 @@ func (s *Server) listen(ctx context.Context) error {
 		s.log.Info(fmt.Sprintf("Server listening on %s port %d.", at.Addr(), at.Port()))
 	}
 	return nil
+}
+
+// network is the one to listen on. An address is of its own family only, 0.0.0.0
+// and :: too, which a socket of either family would otherwise answer for both.
+func network(family, address string) string {
+	switch family {
+	case "inet":
+		return "tcp4"
+	case "inet6":
+		return "tcp6"
+	}
+	host, _, _ := net.SplitHostPort(address)
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case err != nil: // no host, for both families, or a name
+		return "tcp"
+	case ip.Is4():
+		return "tcp4"
+	}
+	return "tcp6"
 }
 
 // closeListeners keeps them in the list: their addresses may still be asked for.

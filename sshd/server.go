@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,6 +51,7 @@ type Server struct {
 	log        *slog.Logger
 	algorithms algorithms
 	keys       *hostKeys
+	shadow     string // file that says which accounts are locked
 	startups   startups
 	sessions   session.Table
 
@@ -63,23 +65,24 @@ type Server struct {
 }
 
 // New checks what can be checked before anybody connects. It is an error when
-// nobody could ever log in, and when a host key that is asked for by name
-// cannot be read.
+// nobody could ever log in.
 func New(c Config) (*Server, error) {
 	if c.HostKeyDir == "" {
 		c.HostKeyDir = DefaultHostKeyDir
 	}
-	if err := checkAuthenticator(c.Settings); err != nil {
-		return nil, err
-	}
-	static := c.Settings.Server()
-	chosen := chooseAlgorithms(static)
-	keys, err := loadHostKeys(static.HostKeys, c.HostKeyDir, chosen.hostKeys, c.Log)
+	root, err := checkAuthenticator(c.Settings)
 	if err != nil {
 		return nil, err
 	}
+	static := c.Settings.Server()
+	log := slog.New(logLevel{c.Log.Handler(), levels[static.LogLevel]})
+	if reason := shutOut(root); reason != nil {
+		log.Warn("root cannot log in, unless a Match block has it otherwise", "reason", reason)
+	}
+	chosen := chooseAlgorithms(static)
 	s := &Server{
-		config: c, static: static, log: c.Log, algorithms: chosen, keys: keys,
+		config: c, static: static, log: log, algorithms: chosen, shadow: shadowFile,
+		keys:        loadHostKeys(static.HostKeys, c.HostKeyDir, chosen.hostKeys, log),
 		startups:    startups{limits: static.MaxStartups},
 		connections: map[*connection]struct{}{},
 	}
@@ -90,15 +93,33 @@ func New(c Config) (*Server, error) {
 // checkAuthenticator: public keys are the only way in, so without them the
 // server would be shut to everybody, or, with a library that takes "no method"
 // for "no authentication", open to everybody.
-func checkAuthenticator(s Settings) error {
-	root, err := s.For(sshdconfig.Connection{User: session.Root.Name})
-	if err != nil {
-		return err
+func checkAuthenticator(s Settings) (root sshdconfig.Settings, err error) {
+	root, err = s.For(sshdconfig.Connection{User: session.Root.Name})
+	if err == nil && (!root.PubkeyAuthentication || len(root.AuthorizedKeysFiles) == 0) {
+		err = errors.New("start ssh server: nobody could log in: set PubkeyAuthentication yes and an AuthorizedKeysFile")
 	}
-	if !root.PubkeyAuthentication || len(root.AuthorizedKeysFiles) == 0 {
-		return errors.New("start ssh server: nobody could log in: set PubkeyAuthentication yes and an AuthorizedKeysFile")
+	return root, err
+}
+
+// shutOut is why root may not log in, wherever he comes from; nil if he may
+// from some address.
+func shutOut(s sshdconfig.Settings) error {
+	if s.PermitRootLogin == "no" {
+		return errors.New("PermitRootLogin is no")
 	}
-	return nil
+	var allowed, denied []string
+	for _, user := range s.AllowUsers {
+		user, _, _ = strings.Cut(user, "@")
+		allowed = append(allowed, user)
+	}
+	for _, user := range s.DenyUsers {
+		if !strings.Contains(user, "@") {
+			denied = append(denied, user)
+		}
+	}
+	s.AllowUsers, s.DenyUsers = allowed, denied
+	root, _ := lookUp(session.Root.Name)
+	return s.Admit(sshdconfig.Connection{User: session.Root.Name, Groups: root.groups, Address: "anywhere"})
 }
 
 // Start listens on all configured addresses, then serves in the background. It

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -129,6 +130,7 @@ func TestTransfers(t *testing.T) {
 			t.Errorf("%s: %d bytes, %v", name, len(got), err)
 		}
 	}
+	r.logs(t, `msg="sftp open" from=127.0.0.1:`)
 }
 
 func TestJailOverSSH(t *testing.T) {
@@ -397,6 +399,76 @@ func TestAddressInUse(t *testing.T) {
 	}
 	if err := s.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("second server: %v", err)
+	}
+}
+
+func TestListenAddressesOfBothFamilies(t *testing.T) {
+	port := freePort(t)
+	r := start(t, func(r *rig, _ *Config) {
+		r.config.server.Listen = []string{fmt.Sprintf("0.0.0.0:%d", port), fmt.Sprintf("[::]:%d", port)}
+	})
+	if c, err := net.Dial("tcp6", fmt.Sprintf("[::1]:%d", port)); err != nil {
+		t.Skipf("needs IPv6: %v", err)
+	} else {
+		c.Close()
+	}
+	r.connect(t)
+	only := start(t, func(r *rig, _ *Config) { r.config.server.Listen = []string{"0.0.0.0:0"} })
+	if c, err := net.Dial("tcp6", fmt.Sprintf("[::1]:%d", addrPort(only.Addrs()[0]).Port())); err == nil {
+		c.Close()
+		t.Error("0.0.0.0 answers on ::1")
+	}
+}
+
+func TestNetwork(t *testing.T) {
+	for _, c := range []struct{ family, address, want string }{
+		{"any", ":22", "tcp"}, {"any", "localhost:22", "tcp"}, {"any", "0.0.0.0:22", "tcp4"}, {"any", "[::]:22", "tcp6"},
+		{"any", "[fe80::1%eth0]:22", "tcp6"}, {"inet", ":22", "tcp4"}, {"inet6", ":22", "tcp6"}, {"inet", "[::1]:22", "tcp4"},
+	} {
+		if got := network(c.family, c.address); got != c.want {
+			t.Errorf("%s %s: %s, want %s", c.family, c.address, got, c.want)
+		}
+	}
+}
+
+func TestLogLevel(t *testing.T) {
+	for level, want := range map[string]struct{ listening, session bool }{
+		"QUIET": {}, "ERROR": {}, "INFO": {listening: true}, "": {listening: true}, "VERBOSE": {true, true}, "DEBUG1": {true, true},
+	} {
+		r := start(t, func(r *rig, _ *Config) { r.config.server.LogLevel = level })
+		if _, stderr, status := r.ssh(t, "true"); status != 0 {
+			t.Fatal(stderr)
+		}
+		if got := strings.Contains(r.log.String(), "Server listening"); got != want.listening {
+			t.Errorf("%s: tells where it listens: %v", level, got)
+		}
+		if got := strings.Contains(r.log.String(), "Starting session: command"); got != want.session {
+			t.Errorf("%s: tells of sessions: %v", level, got)
+		}
+	}
+}
+
+func TestSettingsThatShutRootOut(t *testing.T) {
+	for name, c := range map[string]struct {
+		settings sshdconfig.Settings
+		want     string // "" for none
+	}{
+		"usual":             {sshdconfig.Settings{PermitRootLogin: "prohibit-password"}, ""},
+		"PermitRootLogin":   {sshdconfig.Settings{PermitRootLogin: "no"}, "PermitRootLogin is no"},
+		"AllowUsers":        {sshdconfig.Settings{AllowUsers: []string{"admin"}}, "User root from anywhere not allowed because not listed in AllowUsers"},
+		"from there only":   {sshdconfig.Settings{AllowUsers: []string{"root@192.0.2.0/24"}}, ""},
+		"DenyUsers":         {sshdconfig.Settings{DenyUsers: []string{"r*"}}, "listed in DenyUsers"},
+		"not from there":    {sshdconfig.Settings{DenyUsers: []string{"root@192.0.2.0/24"}}, ""},
+		"the group of root": {sshdconfig.Settings{AllowGroups: []string{"root"}}, ""},
+	} {
+		var log journal
+		c.settings.PubkeyAuthentication, c.settings.AuthorizedKeysFiles = true, []string{"/keys"}
+		if _, err := New(Config{Settings: &fixed{settings: c.settings}, HostKeyDir: t.TempDir(), Log: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
+			t.Fatal(err)
+		}
+		if warned := strings.Contains(log.String(), "root cannot log in"); warned != (c.want != "") || !strings.Contains(log.String(), c.want) {
+			t.Errorf("%s: log %q, want %q", name, log.String(), c.want)
+		}
 	}
 }
 

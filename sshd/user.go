@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -15,8 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/sys/unix"
 
+	"buildenv/internal/fsx"
 	"buildenv/sshd/authkeys"
 	"buildenv/sshd/session"
 	"buildenv/sshd/sshdconfig"
@@ -25,11 +24,12 @@ import (
 // Files of the server's own system, not of a jail.
 const (
 	passwdFile = "/etc/passwd"
+	shadowFile = "/etc/shadow"
 	groupFile  = "/etc/group"
 	motdFile   = "/etc/motd"
 )
 
-// maxText bounds a banner, a message of the day and the group file, in bytes.
+// maxText bounds a banner, a message of the day, the group and the shadow file, in bytes.
 const maxText = 1 << 20
 
 // user is somebody who wants to log in.
@@ -49,7 +49,7 @@ func (u user) invalid() string {
 
 // lookUp finds a user. Without a passwd file there is root, and nobody else.
 func lookUp(name string) (user, error) {
-	passwd, err := openRegular(passwdFile)
+	passwd, err := fsx.OpenRegular(passwdFile)
 	if errors.Is(err, fs.ErrNotExist) && name == session.Root.Name {
 		return user{Account: session.Root, groups: []string{"root"}, known: true}, nil
 	}
@@ -65,9 +65,26 @@ func lookUp(name string) (user, error) {
 	return user{Account: account, groups: groups, known: true}, err
 }
 
+// locked reports whether an account is locked in a shadow(5) file. Where there
+// is none, it is not; an entry of "*" is one without a password.
+func locked(shadow, name string) bool {
+	f, err := fsx.OpenRegular(shadow)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(io.LimitReader(f, maxText))
+	for lines.Scan() {
+		if password, ok := strings.CutPrefix(lines.Text(), name+":"); ok {
+			return strings.HasPrefix(password, "!")
+		}
+	}
+	return false
+}
+
 // groupsOf are the names of a user's groups.
 func groupsOf(a session.Account) ([]string, error) {
-	f, err := openRegular(groupFile)
+	f, err := fsx.OpenRegular(groupFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -135,9 +152,10 @@ func (c *connection) findKey(g grant, key ssh.PublicKey) (authkeys.Entry, error)
 }
 
 // readKeys reads a file of keys, if nobody but its owner could have written it.
-// Lines that cannot be used are logged, and the others count.
+// Lines that cannot be used are logged, once for a client's many keys, and the
+// others count.
 func (c *connection) readKeys(path string, g grant) ([]authkeys.Entry, error) {
-	f, err := openRegular(path)
+	f, err := fsx.OpenRegular(path)
 	if err != nil {
 		return nil, err
 	}
@@ -148,8 +166,11 @@ func (c *connection) readKeys(path string, g grant) ([]authkeys.Entry, error) {
 		}
 	}
 	entries, problems := authkeys.Parse(f)
-	for _, p := range problems {
-		c.server.log.Warn("authorized key not used", "file", path, "error", p)
+	if !c.complained[path] {
+		c.complained[path] = true
+		for _, p := range problems {
+			c.server.log.Warn("authorized key not used", "file", path, "error", p)
+		}
 	}
 	return entries, nil
 }
@@ -189,28 +210,11 @@ func (s *Server) greeting(settings sshdconfig.Settings) string {
 
 // readText reads a file for people, "" if there is none.
 func readText(name string) string {
-	f, err := openRegular(name)
+	f, err := fsx.OpenRegular(name)
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
 	text, _ := io.ReadAll(io.LimitReader(f, maxText))
 	return string(text)
-}
-
-// openRegular opens a regular file; anything else could make the login wait.
-func openRegular(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", name)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }

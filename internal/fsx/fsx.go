@@ -1,10 +1,13 @@
-// Package fsx writes files so that nobody ever reads half of one.
+// Package fsx writes files so that nobody ever reads half of one, and opens
+// files of others so that nobody is made to wait.
 package fsx
 
 import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // Pending is a file under a temporary name beside its final one.
@@ -80,4 +83,22 @@ func SyncDir(dir string) error {
 		return fmt.Errorf("sync %s: %w", dir, err)
 	}
 	return nil
+}
+
+// OpenRegular opens a regular file to read. Anything else, a FIFO for one,
+// could make the caller wait.
+func OpenRegular(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", name)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }

@@ -131,9 +131,9 @@ func cutBlank(text string) (word, rest string) {
 	return text[:end], strings.TrimLeft(text[end:], " \t")
 }
 
-// Find returns the first entry that holds key itself. Entries of certificate
+// find returns the first entry that holds key itself. Entries of certificate
 // authorities never match a plain key.
-func Find(entries []Entry, key ssh.PublicKey) (Entry, bool) {
+func find(entries []Entry, key ssh.PublicKey) (Entry, bool) {
 	wanted := key.Marshal()
 	for _, entry := range entries {
 		if !entry.Options.CertAuthority && bytes.Equal(entry.Key.Marshal(), wanted) {
@@ -150,7 +150,7 @@ func Find(entries []Entry, key ssh.PublicKey) (Entry, bool) {
 func Authorize(entries []Entry, key ssh.PublicKey, remote netip.Addr, host string, now time.Time) (Entry, error) {
 	refusal := ErrNoKey
 	for {
-		entry, ok := Find(entries, key)
+		entry, ok := find(entries, key)
 		if !ok {
 			return Entry{}, refusal
 		}

@@ -161,10 +161,10 @@ func TestFind(t *testing.T) {
 	if len(problems) != 0 {
 		t.Fatal(problems)
 	}
-	if e, ok := Find(entries, key); !ok || e.Comment != "plain" {
+	if e, ok := find(entries, key); !ok || e.Comment != "plain" {
 		t.Errorf("found %+v, %v: an authority's line must not match", e, ok)
 	}
-	if _, ok := Find(entries[1:], other); ok {
+	if _, ok := find(entries[1:], other); ok {
 		t.Error("found a key that is not there")
 	}
 }

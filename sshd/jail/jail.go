@@ -96,9 +96,6 @@ func changeRoot(dir string) error {
 	return unix.Chdir("/")
 }
 
-// Dir is the jail's root directory as the process sees it, "" for no jail.
-func (j *Jail) Dir() string { return j.dir }
-
 // Do runs op inside the jail and returns its error. Paths that op uses are
 // resolved from the jail's root. A panic in op is raised again in the caller.
 func (j *Jail) Do(op func() error) error {

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"buildenv/internal/fsx"
 	"buildenv/sshd/jail"
 )
 
@@ -104,14 +105,11 @@ func (l *Login) shells() []string {
 
 // readAccount never waits: the file may be anything, a FIFO for one.
 func readAccount(passwd, name string) (Account, bool) {
-	f, err := os.OpenFile(passwd, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := fsx.OpenRegular(passwd)
 	if err != nil {
 		return Account{}, false
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return Account{}, false
-	}
 	return FindAccount(f, name)
 }
 

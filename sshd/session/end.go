@@ -23,11 +23,14 @@ var steps = []struct {
 }
 
 func (p *process) end(ctx context.Context, message string, grace time.Duration) error {
-	if p.tell != nil && !p.exited() {
-		p.tell(message)
+	if p.isTTY {
+		p.inform(message)
 	}
 	if !p.shell && !p.unattended.Load() {
 		await(ctx, grace, p.ended, p.exited)
+	}
+	if !p.isTTY {
+		p.inform(message)
 	}
 	left := steps
 	if p.shell {
@@ -46,6 +49,14 @@ func (p *process) end(ctx context.Context, message string, grace time.Duration) 
 		}
 	}
 	return fmt.Errorf("end session: process %d and its children: still there after SIGKILL", p.sid())
+}
+
+// inform tells the user what happens to a process that is still there: who
+// watches a terminal at once, others only if their command has to be ended.
+func (p *process) inform(message string) {
+	if p.tell != nil && !p.unattended.Load() && !p.exited() {
+		p.tell(message)
+	}
 }
 
 // How often, and after how long each time, a shell is hung up again.
@@ -131,13 +142,17 @@ func parseStat(stat []byte) (pgrp, session int, alive bool) {
 // tellPatience bounds how long a client that does not read may hold up the end.
 const tellPatience = 100 * time.Millisecond
 
-// tell shows a message on the terminal.
+// tell shows a message on the terminal, or as a line on standard error.
 func (s *session) tell(message string) {
 	told := make(chan struct{})
 	go func() { // ends when the client reads, or with the channel
 		defer s.contain("message")
 		defer close(told)
-		fmt.Fprintf(crlf{s.out}, "\n%s\n", message)
+		if s.tty != nil {
+			message = "\n" + message
+		}
+		_, stderr := s.streams()
+		fmt.Fprintln(stderr, message)
 	}()
 	select {
 	case <-told:

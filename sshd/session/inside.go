@@ -47,7 +47,7 @@ func (i *inside) end(ctx context.Context, _ string, grace time.Duration) error {
 	await(ctx, grace, i.done, func() bool { return i.over() || i.idle() })
 	i.cancel()
 	if !await(ctx, stopPatience, i.done, i.over) {
-		return errors.New("end session: a transfer is stuck in a file operation")
+		return errors.New("end session: a transfer or a command of the server's own does not stop")
 	}
 	return nil
 }
@@ -130,7 +130,7 @@ func (s *session) sftp(i *inside, args []string) error {
 	if err != nil {
 		return err
 	}
-	options.Home, options.User, options.Log = s.Account.Home, s.Account.Name, s.Log
+	options.Home, options.User, options.Log = s.Account.Home, s.Account.Name, s.Log.With("from", s.Remote)
 	root, err := jail.Enter(s.Jail, defaultUmask)
 	if err != nil {
 		return err

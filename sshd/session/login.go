@@ -11,6 +11,9 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
+// LevelVerbose is sshd's VERBOSE, between INFO and DEBUG (sshd_config(5), LogLevel).
+const LevelVerbose = slog.LevelInfo - 2
+
 // Policy is what the sessions of a login may do. sshd_config(5) and the
 // options of the key in authorized_keys (sshd(8)) decide it.
 type Policy struct {
@@ -48,14 +51,15 @@ type Login struct {
 // goroutines at once. A panic in it ends this session, not the server.
 func (l *Login) Serve(newChannel ssh.NewChannel) {
 	defer l.contain("session")
-	defer l.open.Add(-1)
 	if int(l.open.Add(1)) > l.Policy.MaxSessions {
+		l.open.Add(-1)
 		l.Log.Info("no more sessions on this connection", "from", l.Remote, "maxsessions", l.Policy.MaxSessions)
 		newChannel.Reject(ssh.ConnectionFailed, "open failed")
 		return
 	}
 	channel, requests, err := newChannel.Accept()
 	if err != nil {
+		l.open.Add(-1)
 		return // the connection is gone
 	}
 	newSession(l, channel).serve(requests)

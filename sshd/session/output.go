@@ -21,6 +21,16 @@ func (o *output) Write(p []byte) (int, error) {
 	return o.channel.Write(p)
 }
 
+// errorOutput is the channel's standard error. It shares the lock with standard
+// output, as it shares the window (RFC 4254, section 5.2) and the EOF.
+type errorOutput struct{ *output }
+
+func (e errorOutput) Write(p []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.channel.Stderr().Write(p)
+}
+
 // closeWrite sends EOF. Nothing can be written after it.
 func (o *output) closeWrite() {
 	o.mu.Lock()
@@ -46,5 +56,5 @@ func (s *session) streams() (stdout, stderr io.Writer) {
 	if s.tty != nil {
 		return crlf{s.out}, crlf{s.out}
 	}
-	return s.out, s.channel.Stderr()
+	return s.out, errorOutput{s.out}
 }

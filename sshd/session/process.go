@@ -18,8 +18,8 @@ import (
 type process struct {
 	cmd   *exec.Cmd
 	shell bool          // an interactive shell: nothing is lost when it is hung up
-	tell  func(string)  // shows a message to its user, nil without a terminal
-	ended chan struct{} // closed when the leader is gone and its status is sent
+	tell  func(string)  // shows a message to its user, nil for a subsystem
+	ended chan struct{} // closed when the leader has been reaped
 
 	unattended atomic.Bool // its client has left
 	plumbing
@@ -53,6 +53,9 @@ func (s *session) runProcess(actual, wanted request) {
 	}
 	s.greet(where, actual)
 	p := &process{cmd: s.command(where, actual, wanted), ended: make(chan struct{}), shell: actual.kind == "shell" && s.tty != nil}
+	if wanted.kind != "subsystem" { // its client speaks a protocol
+		p.tell = s.tell
+	}
 	if err := s.start(p); err != nil {
 		s.fail(notStarted(where.shell, true, s.Jail != "", err))
 		return
@@ -102,9 +105,6 @@ func (s *session) start(p *process) error {
 	if p.plumbing, err = s.connect(); err != nil {
 		return err
 	}
-	if p.isTTY {
-		p.tell = s.tell
-	}
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = p.theirs[0], p.theirs[1], p.theirs[2]
 	err = s.Table.start(p, p.cmd.Start)
 	closeAll(p.theirs) // or their end would never come
@@ -141,7 +141,7 @@ func (s *session) connect() (plumbing, error) {
 		}
 		ours, theirs = append(ours, r), append(theirs, w)
 	}
-	outputs := []outlet{{ours[1], s.out}, {ours[2], s.channel.Stderr()}}
+	outputs := []outlet{{ours[1], s.out}, {ours[2], errorOutput{s.out}}}
 	return plumbing{stdin: ours[0], outputs: outputs, theirs: theirs}, nil
 }
 
@@ -153,8 +153,8 @@ func closeAll(files []*os.File) {
 
 // attend serves a running process to its end; the package comment has the order.
 func (s *session) attend(p *process) {
-	attended := context.AfterFunc(s.ctx, p.abandon)
-	defer attended()
+	stop := context.AfterFunc(s.ctx, p.abandon)
+	defer stop()
 	var outputs sync.WaitGroup
 	for _, o := range p.outputs {
 		outputs.Go(func() {
@@ -165,7 +165,7 @@ func (s *session) attend(p *process) {
 	}
 	go s.feed(p) // ends with the channel or with its first failed write
 	s.sendExit(p.wait())
-	s.Table.exited(p)
+	s.Table.forget(p)
 	if !p.isTTY {
 		p.stdin.Close()
 	}
@@ -183,9 +183,11 @@ func (s *session) feed(p *process) {
 	}
 }
 
-// wait reaps the leader.
+// wait reaps the leader and says so at once: from then on its number may be
+// another process's.
 func (p *process) wait() syscall.WaitStatus {
 	p.cmd.Wait()
+	close(p.ended)
 	if p.cmd.ProcessState == nil { // somebody else reaped it
 		return syscall.WaitStatus(exitNoSession << 8)
 	}

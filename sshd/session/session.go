@@ -14,6 +14,7 @@ type session struct {
 	*Login
 	channel ssh.Channel
 	out     *output
+	close   func()          // closes the channel; its place counts as free just before the client sees that
 	ctx     context.Context // ends with the channel
 	cancel  context.CancelFunc
 	env     clientEnv
@@ -38,16 +39,20 @@ func newSession(l *Login, channel ssh.Channel) *session {
 		Login:   l,
 		channel: channel,
 		out:     &output{channel: channel},
-		ctx:     ctx,
-		cancel:  cancel,
-		env:     clientEnv{accept: l.Policy.AcceptEnv},
+		close: sync.OnceFunc(func() {
+			l.open.Add(-1)
+			channel.Close()
+		}),
+		ctx:    ctx,
+		cancel: cancel,
+		env:    clientEnv{accept: l.Policy.AcceptEnv},
 	}
 }
 
 // serve answers requests until the channel is closed by either side. The reply
 // comes before the job starts, so that no output overtakes it.
 func (s *session) serve(requests <-chan *ssh.Request) {
-	defer s.channel.Close()
+	defer s.close()
 	defer s.cancel()
 	for r := range requests {
 		ok, start := s.handle(r.Type, r.Payload)
@@ -124,7 +129,7 @@ func (s *session) begin(kind string, payload []byte) (bool, func()) {
 // run does what was asked for, or what is forced, to the end.
 func (s *session) run(wanted request) {
 	defer s.contain(wanted.kind)
-	defer s.channel.Close() // also after a panic
+	defer s.close() // also after a panic
 	defer s.release()
 	actual := wanted
 	if s.Policy.ForceCommand != "" {
@@ -133,7 +138,7 @@ func (s *session) run(wanted request) {
 			actual.kind = "exec"
 		}
 	}
-	s.Log.Debug("Starting session: "+describe(actual, wanted, s.tty), "user", s.Account.Name, "from", s.Remote)
+	s.Log.Log(s.ctx, LevelVerbose, "Starting session: "+describe(actual, wanted, s.tty), "user", s.Account.Name, "from", s.Remote)
 	switch {
 	case isInternalSFTP(actual.command) && s.forced:
 		s.serveSFTP(actual)

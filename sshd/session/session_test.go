@@ -253,6 +253,40 @@ func TestMaxSessions(t *testing.T) {
 	})
 }
 
+// A client that has seen one session close may open the next one at once.
+func TestAClosedSessionDoesNotCount(t *testing.T) {
+	l := newLogin(t)
+	l.Policy.MaxSessions = 1
+	l.Builtin = func(context.Context, string, io.Reader, io.Writer, io.Writer) (bool, int) { return true, 0 }
+	client := dial(t, l)
+	for range 20 {
+		r := open(t, client)
+		r.ask(t, true, "exec", text{"true"})
+		r.all(t)
+	}
+	eventually(t, "no session", func() bool { return l.open.Load() == 0 })
+	l.open.Store(1)
+	closed := 0
+	s := newSession(l, closeProbe{closed: func() {
+		closed++
+		if n := l.open.Load(); n != 0 {
+			t.Errorf("%d sessions counted when the channel is closed", n)
+		}
+	}})
+	s.close()
+	s.close()
+	if closed != 1 || l.open.Load() != 0 {
+		t.Errorf("closed %d times, %d sessions counted", closed, l.open.Load())
+	}
+}
+
+type closeProbe struct {
+	ssh.Channel
+	closed func()
+}
+
+func (c closeProbe) Close() error { c.closed(); return nil }
+
 func TestForcedCommand(t *testing.T) {
 	l := newLogin(t)
 	l.Policy.ForceCommand = `echo "forced: ${SSH_ORIGINAL_COMMAND-none}"`

@@ -3,6 +3,10 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,9 +16,10 @@ var errEnding = errors.New("the server is ending")
 
 // Table knows every job of a server. The zero Table is empty and ready.
 type Table struct {
-	mu     sync.Mutex // protects the following
-	ending bool
-	jobs   map[job]struct{}
+	mu       sync.Mutex // protects the following
+	ending   bool
+	starting int // jobs that are about to start
+	jobs     map[job]struct{}
 }
 
 // job is something that shutdown has to end.
@@ -26,22 +31,18 @@ type job interface {
 	over() bool
 }
 
-// start runs begin, which starts j, unless the server is ending. It holds the
-// lock meanwhile: what has started is known to End, what End did not see never starts.
+// start runs begin, which starts j, unless the server is ending. End waits for
+// it, so that it knows all that has started.
 func (t *Table) start(j job, begin func() error) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.ending {
+	if !t.enter() {
 		return errEnding
 	}
-	for old := range t.jobs { // what was left behind may have ended meanwhile
-		if old.over() {
-			delete(t.jobs, old)
-		}
-	}
+	defer t.leave()
 	if err := begin(); err != nil {
 		return err
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.jobs == nil {
 		t.jobs = map[job]struct{}{}
 	}
@@ -49,10 +50,32 @@ func (t *Table) start(j job, begin func() error) error {
 	return nil
 }
 
-// exited notes that the leader of p has ended. Its children may live on.
-func (t *Table) exited(p *process) {
-	close(p.ended)
-	t.forget(p)
+// enter counts a start in progress, unless it comes too late.
+func (t *Table) enter() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ending {
+		return false
+	}
+	for old := range t.jobs { // what was left behind may have ended meanwhile
+		if old.over() {
+			delete(t.jobs, old)
+		}
+	}
+	t.starting++
+	return true
+}
+
+func (t *Table) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.starting--
+}
+
+func (t *Table) settled() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.starting == 0
 }
 
 // forget drops j unless something of it is left.
@@ -68,24 +91,35 @@ func (t *Table) forget(j job) {
 // Interactive shells and what clients left behind are hung up at once;
 // commands and transfers under way get grace to finish by themselves, then
 // SIGHUP, SIGTERM and SIGKILL. It returns when nothing is left, or with what
-// is left. When ctx ends it stops waiting between the steps. Processes that
-// made a session of their own (setsid(1), daemons) are not found.
+// is left. When ctx ends it stops waiting, for jobs that are about to start too,
+// and between the steps. Processes that made a session of their own (setsid(1),
+// daemons) are not found.
 func (t *Table) End(ctx context.Context, message string, grace time.Duration) error {
 	t.mu.Lock()
 	t.ending = true
-	jobs := make([]job, 0, len(t.jobs))
-	for j := range t.jobs {
-		jobs = append(jobs, j)
-	}
 	t.mu.Unlock()
+	var late error
+	if !await(ctx, forever, nil, t.settled) {
+		late = fmt.Errorf("end sessions: one is still about to start: %w", ctx.Err())
+	}
+	jobs := t.all()
 	errs := make([]error, len(jobs))
 	var all sync.WaitGroup
 	for i, j := range jobs {
 		all.Go(func() { errs[i] = j.end(ctx, message, grace) })
 	}
 	all.Wait()
-	return errors.Join(errs...)
+	return errors.Join(append(errs, late)...)
 }
+
+func (t *Table) all() []job {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Keys(t.jobs))
+}
+
+// forever is patience that only a context ends.
+const forever = math.MaxInt64
 
 // pollInterval is how often await looks. Most ends it waits for, those of
 // other processes' children, announce themselves to nobody.

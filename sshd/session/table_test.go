@@ -1,13 +1,19 @@
 package session
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 )
 
 func TestEndTellsAndHangsUpShells(t *testing.T) {
@@ -107,6 +113,127 @@ func TestEndOfIdleTransfers(t *testing.T) {
 	if err := l.Table.End(t.Context(), "", time.Minute); err != nil || time.Since(start) > 5*time.Second {
 		t.Errorf("%v after %s", err, time.Since(start))
 	}
+}
+
+// Who runs a command learns why it is ended; what finishes in time is not disturbed.
+func TestEndTellsCommandsThatItEnds(t *testing.T) {
+	l := newLogin(t)
+	l.Policy.Subsystems["loop"] = "echo ready; exec sleep 1000"
+	client := dial(t, l)
+	for name, c := range map[string]struct {
+		kind, command string
+		want          string // on standard error
+	}{
+		"stubborn":  {"exec", "echo ready; exec sleep 1000", "the image is complete\n"},
+		"subsystem": {"subsystem", "loop", ""},
+		"quick":     {"exec", "trap 'exit 0' USR1; echo ready; while :; do read -t 0.01 </dev/zero; done", ""},
+	} {
+		l.Table.ending = false
+		r := open(t, client)
+		r.ask(t, true, c.kind, text{c.command})
+		readUntil(t, r, "ready")
+		grace := 10 * time.Millisecond
+		if name == "quick" {
+			grace = time.Minute
+			r.ask(t, true, "signal", text{"USR1"})
+		}
+		if err := l.Table.End(t.Context(), "the image is complete", grace); err != nil {
+			t.Fatal(err)
+		}
+		if said, _ := io.ReadAll(r.Stderr()); string(said) != c.want {
+			t.Errorf("%s: told %q, want %q", name, said, c.want)
+		}
+	}
+}
+
+// deadChannel is that of a client which has stopped reading: its connection takes nothing.
+type deadChannel struct {
+	ssh.Channel
+	asked chan struct{} // closed when somebody waits for the client
+	gone  chan struct{} // closed when the connection is cut
+}
+
+func (c deadChannel) SendRequest(string, bool, []byte) (bool, error) {
+	close(c.asked)
+	<-c.gone
+	return false, io.EOF
+}
+func (deadChannel) Read([]byte) (int, error)    { return 0, io.EOF }
+func (deadChannel) Write(p []byte) (int, error) { return len(p), nil }
+func (c deadChannel) Stderr() io.ReadWriter     { return c }
+func (deadChannel) CloseWrite() error           { return nil }
+func (deadChannel) Close() error                { return nil }
+
+func TestADeadClientDoesNotHoldUpTheEnd(t *testing.T) {
+	l := newLogin(t)
+	c := deadChannel{asked: make(chan struct{}), gone: make(chan struct{})}
+	s := newSession(l, c)
+	_, job := s.begin("exec", ssh.Marshal(text{"exit 0"}))
+	over := make(chan struct{})
+	go func() { defer close(over); job() }()
+	<-c.asked
+	if err := l.Table.End(t.Context(), "", time.Minute); err != nil {
+		t.Error(err)
+	}
+	if s.running().signal(unix.SIGTERM) {
+		t.Error("a signal was sent to a process that has been reaped")
+	}
+	close(c.gone)
+	<-over
+}
+
+// fakeJob ends when it is told to.
+type fakeJob chan struct{}
+
+func (j fakeJob) end(context.Context, string, time.Duration) error { close(j); return nil }
+
+func (j fakeJob) over() bool {
+	select {
+	case <-j:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestEndWaitsForStarts(t *testing.T) {
+	var table Table
+	slow, quick := make(fakeJob), make(fakeJob)
+	begun, release, started := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		started <- table.start(slow, func() error { close(begun); <-release; return nil })
+	}()
+	<-begun
+	if err := table.start(quick, func() error { return nil }); err != nil {
+		t.Fatal("a slow start must not hold up another one:", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- table.End(t.Context(), "", time.Minute) }()
+	eventually(t, "ending", func() bool { table.mu.Lock(); defer table.mu.Unlock(); return table.ending })
+	close(release)
+	if err := errors.Join(<-started, <-ended); err != nil {
+		t.Fatal(err)
+	}
+	if !slow.over() || !quick.over() {
+		t.Errorf("ended: slow %v, quick %v", slow.over(), quick.over())
+	}
+}
+
+func TestEndDoesNotWaitForStartsForEver(t *testing.T) {
+	var table Table
+	begun, release := make(chan struct{}), make(chan struct{})
+	var starter sync.WaitGroup
+	starter.Go(func() {
+		table.start(make(fakeJob), func() error { close(begun); <-release; return errors.New("not started") })
+	})
+	<-begun
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := table.End(ctx, "", time.Minute); !errors.Is(err, context.Canceled) {
+		t.Errorf("a start in progress: %v", err)
+	}
+	close(release)
+	starter.Wait()
 }
 
 func TestEndOfNothing(t *testing.T) {

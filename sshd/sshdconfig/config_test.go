@@ -167,9 +167,9 @@ func TestCommandLineComesFirst(t *testing.T) {
 func TestInclude(t *testing.T) {
 	dir := t.TempDir()
 	files := map[string]string{
-		"main":     "Include " + dir + "/d/*.conf\nMaxSessions 3\nMatch User root\nInclude " + dir + "/inner\nMaxAuthTries 2\nMatch User guest\nInclude " + dir + "/inner",
+		"main":     "Include " + dir + "/d/*.conf\nMaxSessions 3\nMatch User root\nInclude " + dir + "/inner\nClientAliveCountMax 2\nMatch User guest\nInclude " + dir + "/inner",
 		"d/1.conf": "MaxSessions 1\nMatch User root\nPermitTTY no",
-		"d/2.conf": "MaxSessions 2\nMaxAuthTries 9",
+		"d/2.conf": "MaxSessions 2\nClientAliveCountMax 9",
 		"inner":    "Banner /etc/inner\nMatch Address 192.0.2.0/24\nAcceptEnv NEAR\n",
 		"loop":     "Include " + dir + "/loop",
 		"leak":     "Match User root\nInclude " + dir + "/port\n",
@@ -194,11 +194,11 @@ func TestInclude(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := settings(t, c, root)
-	if s.MaxSessions != 1 || s.PermitTTY || s.MaxAuthTries != 2 || s.Banner != "/etc/inner" || !slices.Equal(s.AcceptEnv, []string{"NEAR"}) {
+	if s.MaxSessions != 1 || s.PermitTTY || s.ClientAliveCountMax != 2 || s.Banner != "/etc/inner" || !slices.Equal(s.AcceptEnv, []string{"NEAR"}) {
 		t.Errorf("root, near: %+v", s)
 	}
 	far := settings(t, c, Connection{User: "guest", Address: "198.51.100.1"})
-	if !far.PermitTTY || far.MaxAuthTries != 9 || far.Banner != "/etc/inner" || far.AcceptEnv != nil {
+	if !far.PermitTTY || far.ClientAliveCountMax != 9 || far.Banner != "/etc/inner" || far.AcceptEnv != nil {
 		t.Errorf("guest, far: %+v", far)
 	}
 	other := settings(t, c, Connection{User: "other", Address: "192.0.2.9"})
@@ -261,6 +261,8 @@ func TestErrors(t *testing.T) {
 		{"Match User root\nport 22", "sshd_config: line 3: Directive 'port' is not allowed within a Match block"},
 		{"Match User root\nMaxSessions x", "sshd_config: line 3: integer value"},
 		{"Match User root\nLogLevel DEBUG", "sshd_config: line 3: LogLevel within a Match block is not supported"},
+		{"Match User root\nMaxAuthTries 2", "sshd_config: line 3: MaxAuthTries within a Match block is not supported"},
+		{"PermitUserEnvironment A B", invalid + "keyword PermitUserEnvironment extra arguments"},
 		{"PasswordAuthentication yes", invalid + "PasswordAuthentication yes is not supported: only public keys are offered: set it to no or remove the line"},
 		{"KbdInteractiveAuthentication yes", invalid + "KbdInteractiveAuthentication yes is not supported: only public keys"},
 		{"Match User root\nX11Forwarding yes", "sshd_config: line 3: X11Forwarding yes is not supported"},
@@ -293,7 +295,8 @@ func TestCommandLineOptionErrors(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	text := "Compression yes\nAllowTcpForwarding yes\nDisableForwarding yes\nGatewayPorts no\nPermitOpen none\nSyslogFacility AUTH\n" +
-		"Ciphers aes256-cbc,aes256-ctr\nMatch User root\nAllowTcpForwarding yes\nPasswordAuthentication no\n"
+		"Ciphers aes256-cbc,aes256-ctr\nMatch User root\nAllowTcpForwarding yes\nPasswordAuthentication no\n" +
+		"Match all\nPidFile none\nPidFile /run/sshd.pid\nPermitUserEnvironment no\nPermitUserEnvironment LANG\n"
 	c := load(t, text, "-u0")
 	want := []string{
 		"command-line: option -u is ignored",
@@ -301,6 +304,8 @@ func TestWarnings(t *testing.T) {
 		"sshd_config: line 2: AllowTcpForwarding: not yet effective in this server",
 		"sshd_config: line 6: SyslogFacility: ignored: nothing is logged to syslog",
 		"sshd_config: line 7: Ciphers: aes256-cbc is not supported by this server and left out",
+		"sshd_config: line 13: PidFile: not written: this server is no daemon",
+		"sshd_config: line 15: PermitUserEnvironment: effective for environment= in authorized_keys only: ~/.ssh/environment is not read",
 	}
 	if !slices.Equal(c.Warnings(), want) {
 		t.Errorf("warnings:\n%s", strings.Join(c.Warnings(), "\n"))

@@ -100,10 +100,21 @@ func (d *dump) settings(s Settings) {
 	d.value("permittty", s.PermitTTY)
 	d.each("acceptenv", s.AcceptEnv)
 	d.each("setenv", s.SetEnv)
-	d.value("permituserenvironment", s.PermitUserEnvironment)
+	d.value("permituserenvironment", userEnvironment(s.PermitUserEnvironment))
 	d.value("maxsessions", s.MaxSessions)
 	d.value("banner", s.Banner)
 	d.value("printmotd", s.PrintMotd)
 	d.value("clientaliveinterval", int(s.ClientAliveInterval.Seconds()))
 	d.value("clientalivecountmax", s.ClientAliveCountMax)
+}
+
+// userEnvironment is a list of patterns as sshd has it.
+func userEnvironment(patterns string) string {
+	switch patterns {
+	case "*":
+		return "yes"
+	case "":
+		return "no"
+	}
+	return patterns
 }

@@ -115,6 +115,8 @@ func (p *parser) text(name string, text []byte, outer *block, depth int) error {
 }
 
 // errBadOption marks the mistakes that do not end the reading of a file.
+//
+//lint:ignore ST1005 sshd's own words
 var errBadOption = errors.New("Bad configuration option")
 
 // line adds one directive. It returns the block that the next line stands in.

@@ -73,6 +73,35 @@ func setVersionAddendum(v *values, d *directive) error {
 	return nil
 }
 
+// setPidFile keeps the name, so that a dump has it.
+func setPidFile(v *values, d *directive) error {
+	err := file(func(v *values) *string { return &v.PidFile })(v, d)
+	if v.PidFile != "" {
+		v.note("not written: this server is no daemon")
+	}
+	return err
+}
+
+// setPermitUserEnvironment reads yes, no or a list of patterns. Like sshd it
+// takes "Yes" for a pattern.
+func setPermitUserEnvironment(v *values, d *directive) error {
+	arg, err := d.one()
+	if err != nil {
+		return err
+	}
+	if arg == "yes" {
+		arg = "*"
+	}
+	if arg == "no" {
+		arg = ""
+	}
+	v.PermitUserEnvironment = arg
+	if arg != "" {
+		v.note("effective for environment= in authorized_keys only: ~/.ssh/environment is not read")
+	}
+	return nil
+}
+
 // list appends one or more arguments that pass a check.
 func list(check func(string) error, field func(*values) *[]string) setter {
 	return func(v *values, d *directive) error {

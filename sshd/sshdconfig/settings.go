@@ -21,7 +21,7 @@ type Settings struct {
 	PermitTTY             bool
 	AcceptEnv             []string // patterns
 	SetEnv                []string // NAME=value, in order
-	PermitUserEnvironment bool
+	PermitUserEnvironment string   // list of patterns of names, "*" for yes and "" for no
 	MaxSessions           int
 	Banner                string // file, "" for none
 	PrintMotd             bool

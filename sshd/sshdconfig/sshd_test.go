@@ -78,6 +78,8 @@ func TestAgainstSshd(t *testing.T) {
 		{"blocks win over options", "Match User root\nMaxSessions 1\n", asRoot, []string{"-oMaxSessions=7"}},
 		{"subsystems", "Subsystem sftp internal-sftp -f AUTH  -l INFO\nSubsystem other /bin/true\n", asRoot, nil},
 		{"switches", "PubkeyAuthentication no\nStrictModes no\nPrintMotd NO\nTCPKeepAlive no\nPermitUserEnvironment yes\nPermitTTY Yes\nPermitRootLogin forced-commands-only\n", asRoot, nil},
+		{"user environment", "PermitUserEnvironment LANG,LC_*\n", asRoot, nil},
+		{"no user environment", "PermitUserEnvironment no\n", asRoot, nil},
 		{"algorithms", "Ciphers aes256-ctr,aes128-gcm@openssh.com\nMACs hmac-sha2-512,hmac-sha1\nKexAlgorithms curve25519-sha256,diffie-hellman-group14-sha1\nHostKeyAlgorithms ssh-ed25519,ssh-rsa\nPubkeyAcceptedKeyTypes ssh-ed25519,rsa-sha2-512\n", asRoot, nil},
 	}
 	for _, tt := range tests {

@@ -27,6 +27,7 @@ func (s Settings) Admit(conn Connection) error {
 }
 
 func (c Connection) refused(reason string) error {
+	//lint:ignore ST1005 sshd's own words
 	return fmt.Errorf("User %s from %s not allowed because %s", c.User, c.Address, reason)
 }
 
