@@ -140,7 +140,6 @@ func (e *Environment) resume() error {
 		return err
 	}
 	if going {
-		e.Log.Info("continuing the session that was interrupted")
 		return nil
 	}
 	return errors.Join(marker.Remove(e.Marks.Parent, marker.Exiting),
@@ -181,13 +180,14 @@ func Verdict(state *State) (verdict marker.Name, err error) {
 
 // serve lets the users in and waits for their verdict.
 func (e *Environment) serve(ctx context.Context) (marker.Name, error) {
+	e.Log.Info("opening the session")
 	for _, step := range e.Steps {
 		if err := step.redo(ctx); err != nil {
 			return marker.Failed, err
 		}
 	}
 	if err := e.Server.Start(ctx); err != nil {
-		return marker.Failed, fmt.Errorf("start ssh server: %w", err)
+		return marker.Failed, err
 	}
 	if e.Serving != nil {
 		e.Serving()

@@ -195,6 +195,13 @@ func (c *Config) warnings() []string {
 	if c.SSHJail != "True" && isTrue(c.SSHJail) {
 		warnings = append(warnings, fmt.Sprintf("SSH_JAIL is %q: only the exact value True jails the users; they are not jailed", c.SSHJail))
 	}
+	for _, flag := range []struct{ name, value string }{
+		{"JOB_ENABLE_DKMS", c.EnableDKMS}, {"ENABLE_DEBUG", c.EnableDebug}, {"CUSTOMIZATION_SCRIPT_REQUIRED", c.ScriptRequired},
+	} {
+		if !isTrue(flag.value) && !strings.EqualFold(flag.value, "false") {
+			warnings = append(warnings, fmt.Sprintf("%s is %q: only true switches it on; it is off", flag.name, flag.value))
+		}
+	}
 	return warnings
 }
 

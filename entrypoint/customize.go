@@ -8,10 +8,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"buildenv/agent"
 	"buildenv/agent/marker"
@@ -23,6 +23,8 @@ type customizeFlags struct {
 	packageFlags
 	from, script, ssh, keys, work string
 	jail                          bool
+	scriptErr                     error  // why the script failed
+	again                         string // the command that packages what is kept
 }
 
 func newCustomizeCommand(s streams) *cobra.Command {
@@ -46,6 +48,7 @@ the image root, and finds it at $IMAGE_ROOT_PARENT/image-root.`,
 			if err := f.checkSession(); err != nil {
 				return err
 			}
+			f.again = packageCommand(c.Flags())
 			return f.run(c.Context(), s)
 		},
 	}
@@ -114,13 +117,46 @@ func (f *customizeFlags) run(ctx context.Context, s streams) error {
 	}
 	defer j.server.Close()
 	err = f.customize(ctx, s, j)
-	if err != nil && !errors.Is(err, agent.ErrJobFailed) && (f.ssh != "" || ctx.Err() == nil) {
-		work = true
-		err = fmt.Errorf("%w; the image root is kept: buildenv package --root %s --name %s --to %s, or remove %s",
-			err, j.root, strconv.Quote(f.name), f.to, cfg.ImageRootParent)
+	if err == nil || errors.Is(err, agent.ErrJobFailed) || !f.hasWork(ctx, j) {
+		return err
 	}
-	return err
+	work = true
+	return errors.Join(fmt.Errorf("%w; the image root is kept: %s --root %s, or remove %s", err, f.again, j.root, cfg.ImageRootParent),
+		j.withRoot(clearMarkers))
 }
+
+// hasWork tells whether a job that was cut short leaves somebody's work: users
+// were let in, or the script had done its part.
+func (f *customizeFlags) hasWork(ctx context.Context, j *job) bool {
+	if f.ssh != "" {
+		return j.server.server != nil && len(j.server.server.Addrs()) > 0
+	}
+	return ctx.Err() == nil
+}
+
+// packageCommand is the command package with the flags that were given and that
+// it knows, too, for a shell.
+func packageCommand(given *pflag.FlagSet) string {
+	known := newPackageCommand(streams{}).Flags()
+	words := []string{"buildenv package"}
+	given.Visit(func(flag *pflag.Flag) {
+		if known.Lookup(flag.Name) != nil {
+			words = append(words, "--"+flag.Name+"="+shellQuote(flag.Value.String()))
+		}
+	})
+	return strings.Join(words, " ")
+}
+
+// shellQuote makes one word of a shell's command line.
+func shellQuote(word string) string {
+	if word != "" && !strings.ContainsFunc(word, func(r rune) bool { return !strings.ContainsRune(plainRunes, r) }) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// plainRunes mean nothing to a shell.
+const plainRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=@+,"
 
 // removeWork removes the folder that a job has worked in, unless something is
 // still mounted there: it would be emptied along with it.
@@ -195,10 +231,14 @@ func (f *customizeFlags) customize(ctx context.Context, s streams, j *job) error
 	if err != nil {
 		return err
 	}
-	if result == nil {
+	switch {
+	case result != nil:
+		return f.print(s.out, j.cfg, *result)
+	case f.scriptErr != nil:
+		return fmt.Errorf("%w: %w", agent.ErrJobFailed, f.scriptErr)
+	default:
 		return fmt.Errorf("%w: it was marked failed", agent.ErrJobFailed)
 	}
-	return f.print(s.out, *result)
 }
 
 // scriptDecides makes the end of the script the end of the session, which has
@@ -210,8 +250,8 @@ func (f *customizeFlags) scriptDecides(j *job, e *agent.Environment) {
 		if script == nil {
 			return usagef("--script: %s is empty", f.script)
 		}
-		if err := script(ctx); err != nil {
-			return err
+		if f.scriptErr = script(ctx); f.scriptErr != nil {
+			return f.scriptErr
 		}
 		return j.marks.User.Create(string(marker.Complete))
 	}

@@ -100,7 +100,15 @@ func (f *foundJob) end(out io.Writer, verdict marker.Name) error {
 	if err := f.marks.User.Create(string(verdict)); err != nil {
 		return fmt.Errorf("mark %s: %w", verdict, err)
 	}
-	_, err := fmt.Fprintf(out, "marked %s: the session ends now\n", verdict)
+	running, err := agent.Locked(f.parent)
+	if err != nil {
+		return err
+	}
+	what := "the session ends now"
+	if !running { // or it is in another container, whose processes cannot be seen from here
+		what = "no build environment is seen at work here; one that is, or is started, ends its session"
+	}
+	_, err = fmt.Fprintf(out, "marked %s: %s\n", verdict, what)
 	return err
 }
 
@@ -122,13 +130,17 @@ func (f *foundJob) status() (status, error) {
 	if err != nil {
 		return status{}, err
 	}
-	return status{f.description, f.parent, running, f.stateOf(verdict), f.markers()}, nil
+	return status{f.description, f.parent, running, f.stateOf(verdict, running), f.markers()}, nil
 }
 
-func (f *foundJob) stateOf(verdict marker.Name) string {
+func (f *foundJob) stateOf(verdict marker.Name, running bool) string {
 	switch {
 	case verdict != "":
 		return "ended: " + string(verdict)
+	case marker.Exists(f.marks.Parent, marker.Exiting):
+		return "ended"
+	case !running:
+		return "no session"
 	case !marker.Exists(f.marks.Parent, marker.Ready):
 		return "waiting for ready"
 	default:

@@ -48,9 +48,7 @@ type description struct {
 // newJob decides what is to be done, reads how far it has been done, and notes
 // what the job is. The image root's parent must be locked.
 func newJob(cfg Config, log *slog.Logger, stderr io.Writer) (*job, error) {
-	parent := marker.Directory(cfg.ImageRootParent)
-	j := &job{cfg: cfg, log: log, stderr: stderr}
-	j.plan = agent.Decide(cfg.Action, marker.Exists(parent, marker.BuildFailed), isTrue(cfg.EnableDebug))
+	j := &job{cfg: cfg, log: log, stderr: stderr, plan: planOf(cfg)}
 	j.root = filepath.Join(cfg.ImageRootParent, j.plan.Root)
 	j.marks = marksOf(cfg.ImageRootParent, j.description())
 	var err error
@@ -62,6 +60,12 @@ func newJob(cfg Config, log *slog.Logger, stderr io.Writer) (*job, error) {
 		return j, nil
 	}
 	return j, j.state.Put(noteJob, j.description())
+}
+
+// planOf is what the job amounts to.
+func planOf(cfg Config) agent.Plan {
+	parent := marker.Directory(cfg.ImageRootParent)
+	return agent.Decide(cfg.Action, marker.Exists(parent, marker.BuildFailed), isTrue(cfg.EnableDebug))
 }
 
 func (j *job) description() description {
@@ -93,6 +97,9 @@ func (j *job) environment() *agent.Environment {
 
 // standalone is the whole job, with what the sidecar does.
 func (j *job) standalone(pack artifacts.PackOptions) (*agent.Standalone, error) {
+	if j.plan.Shell {
+		j.warnOfBoot()
+	}
 	st, err := openStore(j.cfg.ArtifactStore, j.cfg.S3Bucket, j.log)
 	if err != nil {
 		return nil, err
@@ -116,6 +123,19 @@ func (j *job) standalone(pack artifacts.PackOptions) (*agent.Standalone, error) 
 	}
 	publisher.Note = s.NoteImage
 	return s, nil
+}
+
+// warnOfBoot tells early what packaging would stumble over: the user who is about
+// to work on the root can still do something about it.
+func (j *job) warnOfBoot() {
+	err := j.withRoot(func(root *rootfs.Root) error {
+		boot, err := rootfs.Boot(root, j.cfg.KernelFilename, j.cfg.InitrdFilename, j.cfg.ParametersName)
+		boot.Close()
+		return err
+	})
+	if err != nil {
+		j.log.Warn("the image root cannot be packaged as it is", "error", err)
+	}
 }
 
 // recorded is a change of the image root that a restarted agent can take back:

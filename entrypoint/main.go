@@ -70,12 +70,13 @@ func newRootCommand(s streams) *cobra.Command {
 	root.Use = "buildenv [run] [IMAGE_ROOT_PARENT]"
 	root.Short = "SSH build environment for operating-system image roots"
 	root.Long = rootHelp
+	root.Version = version
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usagef("%s: %w; see %q", c.CommandPath(), err, c.CommandPath()+" --help")
+		return usagef("%w; see %q", err, c.CommandPath()+" --help")
 	})
 	root.AddCommand(
 		newRunCommand(s), newPrepareCommand(s), newPackageCommand(s), newCustomizeCommand(s),

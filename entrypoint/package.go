@@ -123,12 +123,12 @@ func (f *packageFlags) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	return f.print(s.out, result)
+	return f.print(s.out, cfg, result)
 }
 
-func (f *packageFlags) print(out io.Writer, result agent.Result) error {
+func (f *packageFlags) print(out io.Writer, cfg Config, result agent.Result) error {
 	if !f.asJSON {
-		return printResult(out, result)
+		return printResult(out, cfg, result)
 	}
 	encoder := json.NewEncoder(out)
 	encoder.SetIndent("", "  ")

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"buildenv/agent/marker"
 	"buildenv/artifacts/rootfs"
 )
 
@@ -58,6 +59,22 @@ func (p jailedPlace) Find(name string) (modified time.Time, ok bool) {
 		return nil
 	})
 	return modified, ok
+}
+
+// clearMarkers removes the users' markers from a root: they would end the session
+// of whoever changes the image next.
+func clearMarkers(root *rootfs.Root) error {
+	for _, name := range []marker.Name{marker.Complete, marker.Failed} {
+		path := tmp + "/" + string(name)
+		st, err := root.Lstat(path)
+		if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+			continue // nothing that counts as a marker
+		}
+		if err := root.Remove(path); err != nil {
+			return fmt.Errorf("remove marker: %w", err)
+		}
+	}
+	return nil
 }
 
 // Create makes an empty file, replacing what is in its way. A directory, which

@@ -16,6 +16,7 @@ import (
 
 	"buildenv/agent"
 	"buildenv/agent/marker"
+	"buildenv/artifacts/rootfs"
 	"buildenv/artifacts/source"
 	"buildenv/internal/progress"
 	"buildenv/internal/redact"
@@ -72,7 +73,15 @@ func prepare(ctx context.Context, s streams, log *slog.Logger, parent, src strin
 	meter := progress.Start(s.err, log, "unpacking", 0)
 	defer meter.Done()
 	log.Info("unpacking the image root", "from", src, "to", dst)
-	return source.Unpack(ctx, src, dst, source.Options{Progress: meter.Set, Log: log})
+	if err := source.Unpack(ctx, src, dst, source.Options{Progress: meter.Set, Log: log}); err != nil {
+		return err
+	}
+	root, err := rootfs.Open(dst)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return clearMarkers(root)
 }
 
 // checkMD5 compares a file with the digest that DOWNLOAD_MD5SUM expects; "" expects nothing.

@@ -2,6 +2,7 @@ package entrypoint
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -31,7 +32,7 @@ func (j *job) publisher(st store, pack artifacts.PackOptions) *agent.Publisher {
 func (j *job) publish(ctx context.Context, p *agent.Publisher) (agent.Result, error) {
 	names := bootNames{j.cfg.KernelFilename, j.cfg.InitrdFilename, j.cfg.ParametersName}
 	order := agent.Order{Root: j.root, Name: j.cfg.ImageName, Arch: j.cfg.Arch, Job: j.cfg.JobID}
-	if err := j.withRoot(rootfs.SecureImageDir); err != nil {
+	if err := errors.Join(j.withRoot(clearMarkers), j.withRoot(rootfs.SecureImageDir)); err != nil {
 		return agent.Result{}, err
 	}
 	return publishRoot(ctx, j.stderr, p, order, names)

@@ -55,6 +55,12 @@ func mistyped(word string) bool {
 // with the description.
 func run(ctx context.Context, s streams, cfg Config, problems error) error {
 	log := newLogger(s.err, cfg)
+	if problems == nil && cfg.Role == roleEnvironment {
+		if plan := planOf(cfg); !plan.Shell { // then nothing is touched
+			log.Info("no shell", "action", string(cfg.Action), "reason", plan.Why)
+			return nil
+		}
+	}
 	release, err := claim(&cfg)
 	if err != nil {
 		return err // another agent's job: its markers are not ours to touch
@@ -72,9 +78,6 @@ func run(ctx context.Context, s streams, cfg Config, problems error) error {
 	defer j.server.Close()
 	if cfg.Role == roleStandalone {
 		return j.runStandalone(ctx, s)
-	}
-	if !j.plan.Shell {
-		return nil
 	}
 	_, err = j.environment().Run(ctx)
 	return err
@@ -130,5 +133,5 @@ func (j *job) runStandalone(ctx context.Context, s streams) error {
 		j.log.Info("the image root was marked failed: nothing is published")
 		return nil
 	}
-	return printResult(s.out, *result)
+	return printResult(s.out, j.cfg, *result)
 }

@@ -23,13 +23,15 @@ import (
 )
 
 // sidecarConfig is the configuration that the sidecar writes, for a build
-// environment that has none. Keys may also lie where the pod mounts them, or
-// where a login elsewhere has them.
+// environment that has none. Keys may also lie where the pod mounts them; who
+// owns a file that is mounted says nothing in a container.
 const sidecarConfig = `Port 22
 LogLevel INFO
 PermitRootLogin yes
 PubkeyAuthentication yes
-AuthorizedKeysFile /etc/cray/ims/authorized_keys /etc/cray/authorized_keys .ssh/authorized_keys
+AuthorizedKeysFile /etc/cray/ims/authorized_keys /etc/cray/authorized_keys
+StrictModes no
+PrintMotd no
 PasswordAuthentication no
 Subsystem sftp internal-sftp
 `
@@ -39,6 +41,7 @@ const ownConfig = `ListenAddress %s
 PermitRootLogin yes
 AuthorizedKeysFile "%s"
 StrictModes no
+PrintMotd no
 PasswordAuthentication no
 Subsystem sftp internal-sftp
 `

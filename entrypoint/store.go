@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 
 	"buildenv/agent"
 	"buildenv/artifacts"
@@ -36,8 +37,14 @@ func openStore(address, bucket string, log *slog.Logger) (store, error) {
 	return store{objects: d, registry: d, root: path}, nil
 }
 
-// printResult tells where a published image is: its id, then the manifest.
-func printResult(out io.Writer, result agent.Result) error {
-	_, err := fmt.Fprintf(out, "image %s\nmanifest %s\n", result.Image.ID, result.Image.Link.Path)
+// printResult tells where a published image is: its id, the manifest's address,
+// and the folder.
+func printResult(out io.Writer, cfg Config, result agent.Result) error {
+	root, err := dir.Path(cfg.ArtifactStore)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "image %s\nmanifest %s\nfolder %s\n", result.Image.ID, result.Image.Link.Path,
+		filepath.Join(root, cfg.S3Bucket, result.Image.ID))
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -123,10 +124,21 @@ func (c *connection) left() {
 	if !ok {
 		return
 	}
-	if said, ok := strings.CutPrefix(conn.Wait().Error(), "ssh: disconnect, reason "); ok {
+	if said, ok := disconnect(conn.Wait()); ok {
 		c.server.log.Info(fmt.Sprintf("Received disconnect from %s:%s", c.from, printable(fmt.Sprintf("%.200s", said))))
 	}
 	c.server.log.Info(fmt.Sprintf("Disconnected from user %s %s", nameOf(conn), c.from))
+}
+
+// disconnect is what the client said when it left, "11: disconnected by user" for
+// one. The library quotes the text; the error's type is its own secret.
+func disconnect(err error) (said string, ok bool) {
+	said, ok = strings.CutPrefix(err.Error(), "ssh: disconnect, reason ")
+	number, quoted, _ := strings.Cut(said, ": ")
+	if text, err := strconv.Unquote(quoted); err == nil {
+		said = number + ": " + text
+	}
+	return said, ok
 }
 
 // established is the connection after its handshake.

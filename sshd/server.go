@@ -86,6 +86,7 @@ func New(c Config) (*Server, error) {
 		startups:    startups{limits: static.MaxStartups},
 		connections: map[*connection]struct{}{},
 	}
+	s.warnOfNoKeys(root)
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	return s, nil
 }

@@ -133,11 +133,7 @@ func (c *connection) settings(u user) (sshdconfig.Settings, error) {
 // says what is wrong with the files, too.
 func (c *connection) findKey(g grant, key ssh.PublicKey) (authkeys.Entry, error) {
 	var problems []error
-	for _, name := range g.settings.AuthorizedKeysFiles {
-		path := g.user.expand(name)
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(g.user.Home, path)
-		}
+	for _, path := range g.keyFiles() {
 		entries, err := c.readKeys(path, g)
 		if err == nil {
 			var entry authkeys.Entry
@@ -149,6 +145,39 @@ func (c *connection) findKey(g grant, key ssh.PublicKey) (authkeys.Entry, error)
 		problems = append(problems, err)
 	}
 	return authkeys.Entry{}, errors.Join(problems...)
+}
+
+// keyFiles are the user's files of keys.
+func (g grant) keyFiles() []string {
+	var paths []string
+	for _, name := range g.settings.AuthorizedKeysFiles {
+		path := g.user.expand(name)
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(g.user.Home, path)
+		}
+		paths = append(paths, path)
+	}
+	return paths
+}
+
+// warnOfNoKeys tells at the start that nobody could log in as things are: a file
+// of keys that is missing, or has none, is not found out otherwise until
+// somebody stands before the door.
+func (s *Server) warnOfNoKeys(settings sshdconfig.Settings) {
+	root, err := lookUp(session.Root.Name)
+	reader := connection{server: s, complained: map[string]bool{}}
+	g := grant{user: root, settings: settings}
+	for _, path := range g.keyFiles() {
+		entries, readErr := reader.readKeys(path, g)
+		if len(entries) > 0 {
+			return
+		}
+		if readErr == nil {
+			readErr = fmt.Errorf("%s: no usable key", path)
+		}
+		err = errors.Join(err, readErr)
+	}
+	s.log.Warn("nobody can log in as long as no key is found", "reason", err)
 }
 
 // readKeys reads a file of keys, if nobody but its owner could have written it.

@@ -32,10 +32,10 @@ func Boot(r *Root, kernel, initrd, parameters string) (files BootFiles, err erro
 		}
 	}()
 	if files.Kernel, err = bootFile(r, kernel); err != nil {
-		return files, fmt.Errorf("kernel: %w%s; set KERNEL_FILENAME to its name in /boot", err, bootListing(r))
+		return files, fmt.Errorf("kernel: %w%s; set KERNEL_FILENAME or use --kernel", err, bootListing(r))
 	}
 	if files.Initrd, err = bootFile(r, initrd); err != nil {
-		return files, fmt.Errorf("initrd: %w%s; set INITRD_FILENAME to its name in /boot", err, bootListing(r))
+		return files, fmt.Errorf("initrd: %w%s; set INITRD_FILENAME or use --initrd", err, bootListing(r))
 	}
 	if parameters == "" {
 		return files, nil
