@@ -9,7 +9,7 @@ var rooms = map[string][]string{
 	"cmd/buildenv": {"buildenv/entrypoint"},
 	"entrypoint": {
 		"buildenv/agent/...", "buildenv/sshd/...", "buildenv/artifacts/...",
-		"github.com/spf13/cobra", "github.com/kelseyhightower/envconfig", "golang.org/x/term",
+		"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/kelseyhightower/envconfig", "golang.org/x/term",
 		"golang.org/x/crypto/ssh/...",
 	},
 
