@@ -116,6 +116,9 @@ func ownTree(dir string) error {
 // folders that are the job's own are mended, the others are the operator's.
 func (j *job) prepareJail() error {
 	parent := j.cfg.ImageRootParent
+	if jail.CheckPath(j.root) != nil {
+		j.log.Info("making root the owner of the image root and its parent, and the parent's mode 0755", "parent", parent)
+	}
 	if err := errors.Join(os.Chown(parent, 0, 0), os.Chmod(parent, 0o755)); err != nil {
 		return fmt.Errorf("own %s: %w", parent, err)
 	}
