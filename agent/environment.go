@@ -115,7 +115,8 @@ func (e *Environment) Run(ctx context.Context) (marker.Name, error) {
 	if _, err := marker.Wait(ctx, e.Marks.Parent, marker.Ready); err != nil {
 		return e.leave(marker.Failed, fmt.Errorf("wait for ready: %w", err))
 	}
-	if err := e.resume(); err != nil {
+	going, err := e.resume()
+	if err != nil {
 		return e.leave(marker.Failed, err)
 	}
 	verdict, err := Verdict(e.State)
@@ -126,28 +127,27 @@ func (e *Environment) Run(ctx context.Context) (marker.Name, error) {
 		e.Log.Info("this session has ended already; create ready anew to begin another one")
 		return verdict, nil
 	}
+	if going {
+		e.Log.Info("continuing the session that was interrupted")
+	}
 	if verdict == "" {
 		verdict, err = e.serve(ctx)
 	}
 	return e.leave(verdict, err)
 }
 
-// resume goes on with the session that was interrupted, or forgets what was left
-// of an earlier one.
-func (e *Environment) resume() error {
-	going, err := e.going()
-	if err != nil {
-		return err
+// resume goes on with a session that was begun before, or forgets what was left
+// of an earlier one. It tells which.
+func (e *Environment) resume() (going bool, err error) {
+	if going, err = e.going(); going || err != nil {
+		return going, err
 	}
-	if going {
-		return nil
-	}
-	return errors.Join(marker.Remove(e.Marks.Parent, marker.Exiting),
+	return false, errors.Join(marker.Remove(e.Marks.Parent, marker.Exiting),
 		e.State.Drop(noteScript), e.State.Drop(noteVerdict), e.noteSession())
 }
 
 // noteSession notes which session the other notes belong to. It is noted anew
-// before each of them: touch(1) creates a file and then gives it a time, and the
+// once users are served and with every note: touch(1) creates a file and then gives it a time, and the
 // agent may have seen it in between.
 func (e *Environment) noteSession() error {
 	session, ok := e.session()
@@ -180,7 +180,6 @@ func Verdict(state *State) (verdict marker.Name, err error) {
 
 // serve lets the users in and waits for their verdict.
 func (e *Environment) serve(ctx context.Context) (marker.Name, error) {
-	e.Log.Info("opening the session")
 	for _, step := range e.Steps {
 		if err := step.redo(ctx); err != nil {
 			return marker.Failed, err
@@ -189,6 +188,7 @@ func (e *Environment) serve(ctx context.Context) (marker.Name, error) {
 	if err := e.Server.Start(ctx); err != nil {
 		return marker.Failed, err
 	}
+	e.attempt("note the session", e.noteSession())
 	if e.Serving != nil {
 		e.Serving()
 	}
