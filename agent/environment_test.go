@@ -87,6 +87,8 @@ func (f *fixture) wantMarkers(want ...string) {
 
 func (f *fixture) wantTrace(want ...string) {
 	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if !slices.Equal(f.trace, want) {
 		f.t.Errorf("trace:\n got %q\nwant %q", f.trace, want)
 	}
