@@ -13,7 +13,6 @@ import (
 type algorithms struct {
 	ssh.Config
 	hostKeys []string // signature algorithms of host keys
-	userKeys []string // signature algorithms of clients' keys
 }
 
 // chooseAlgorithms obeys explicit lists. The defaults are what the library has
@@ -22,13 +21,11 @@ func chooseAlgorithms(s sshdconfig.Server) algorithms {
 	all := ssh.SupportedAlgorithms()
 	return algorithms{
 		Config: ssh.Config{
-			Ciphers:        or(s.Ciphers, defaultCiphers(all.Ciphers)),
-			MACs:           or(s.MACs, all.MACs),
-			KeyExchanges:   or(s.KexAlgorithms, all.KeyExchanges),
-			RekeyThreshold: s.RekeyLimit,
+			Ciphers:      or(s.Ciphers, defaultCiphers(all.Ciphers)),
+			MACs:         or(s.MACs, all.MACs),
+			KeyExchanges: or(s.KexAlgorithms, all.KeyExchanges),
 		},
 		hostKeys: or(s.HostKeyAlgorithms, all.HostKeys),
-		userKeys: or(s.PubkeyAcceptedAlgorithms, all.PublicKeyAuths),
 	}
 }
 

@@ -36,7 +36,6 @@ func (c *connection) handshake() *ssh.ServerConfig {
 	chosen := c.server.algorithms
 	config := &ssh.ServerConfig{
 		Config:                    chosen.Config,
-		PublicKeyAuthAlgorithms:   chosen.userKeys,
 		NoClientAuthCallback:      func(ssh.ConnMetadata) (*ssh.Permissions, error) { return nil, errNotOffered },
 		PublicKeyCallback:         c.offered,
 		VerifiedPublicKeyCallback: c.verified,
@@ -49,6 +48,8 @@ func (c *connection) handshake() *ssh.ServerConfig {
 	config.MaxAuthTries = 1 // should the settings be unreadable, nobody comes in anyway
 	if settings, err := c.settings(user{}); err == nil {
 		config.MaxAuthTries = settings.MaxAuthTries
+		config.RekeyThreshold = settings.RekeyLimit
+		config.PublicKeyAuthAlgorithms = or(settings.PubkeyAcceptedAlgorithms, ssh.SupportedAlgorithms().PublicKeyAuths)
 	}
 	for _, key := range c.server.keys.all() {
 		config.AddHostKey(key)
@@ -184,6 +185,7 @@ func (c *connection) login(g grant) *session.Login {
 		Account: g.user.Account, Policy: policy, Jail: g.user.expand(s.ChrootDirectory),
 		Remote: c.remote, Local: c.local,
 		Greeting: c.server.greeting(s), TimeZone: c.server.config.TimeZone, Builtin: c.server.config.Builtin,
-		Table: &c.server.sessions, Log: c.server.log,
+		Recordings: c.server.config.Recordings,
+		Table:      &c.server.sessions, Log: c.server.log, Audit: c.audit,
 	}
 }

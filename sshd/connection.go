@@ -2,6 +2,7 @@ package sshd
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"runtime/debug"
@@ -27,6 +28,7 @@ type connection struct {
 	user          string          // the last one that tried, printable; the handshake's goroutine only
 	complained    map[string]bool // files of keys whose unusable lines have been logged; likewise
 	settle        func()          // the connection no longer counts as a startup
+	audit         *slog.Logger    // names the connection
 
 	authenticated atomic.Bool
 	received      atomic.Bool // something, since the keep-alive looked
@@ -35,6 +37,7 @@ type connection struct {
 func newConnection(s *Server, raw net.Conn) *connection {
 	c := &connection{Conn: raw, server: s, remote: addrPort(raw.RemoteAddr()), local: addrPort(raw.LocalAddr()), complained: map[string]bool{}}
 	c.from = fmt.Sprintf("%s port %d", c.remote.Addr(), c.remote.Port())
+	c.audit = s.config.Audit.With("connection", s.served.Add(1), "remote", c.remote.String())
 	c.settle = sync.OnceFunc(s.startups.leave)
 	return c
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"buildenv/sshd/session"
@@ -41,7 +42,9 @@ type Config struct {
 	LoginMessage string          // shown when a shell starts on a terminal, "" for none
 	TimeZone     string          // TZ of the sessions, which sshd inherits; "" for none
 	Builtin      session.Builtin // commands that the server answers itself, nil for none
-	Log          *slog.Logger    // required
+	Audit        *slog.Logger    // what clients do, one record for each event; nil for none
+	Recordings   session.Recordings
+	Log          *slog.Logger // required
 }
 
 // Server is an SSH server. Its methods may be called from any goroutine.
@@ -53,6 +56,7 @@ type Server struct {
 	keys       *hostKeys
 	shadow     string // file that says which accounts are locked
 	startups   startups
+	served     atomic.Int64 // connections, ever
 	sessions   session.Table
 
 	work     sync.WaitGroup // accept loops and connections
@@ -70,12 +74,15 @@ func New(c Config) (*Server, error) {
 	if c.HostKeyDir == "" {
 		c.HostKeyDir = DefaultHostKeyDir
 	}
+	if c.Audit == nil {
+		c.Audit = slog.New(slog.DiscardHandler)
+	}
 	root, err := checkAuthenticator(c.Settings)
 	if err != nil {
 		return nil, err
 	}
 	static := c.Settings.Server()
-	log := slog.New(logLevel{c.Log.Handler(), levels[static.LogLevel]})
+	log := slog.New(logLevel{c.Log.Handler(), levels[root.LogLevel]})
 	if reason := shutOut(root); reason != nil {
 		log.Warn("root cannot log in, unless a Match block has it otherwise", "reason", reason)
 	}

@@ -435,7 +435,7 @@ func TestLogLevel(t *testing.T) {
 	for level, want := range map[string]struct{ listening, session bool }{
 		"QUIET": {}, "ERROR": {}, "INFO": {listening: true}, "": {listening: true}, "VERBOSE": {true, true}, "DEBUG1": {true, true},
 	} {
-		r := start(t, func(r *rig, _ *Config) { r.config.server.LogLevel = level })
+		r := start(t, func(r *rig, _ *Config) { r.config.settings.LogLevel = level })
 		if _, stderr, status := r.ssh(t, "true"); status != 0 {
 			t.Fatal(stderr)
 		}

@@ -32,6 +32,7 @@ func newLogin(t *testing.T) *Login {
 		Local:   netip.MustParseAddrPort("192.0.2.2:22"),
 		Table:   &Table{},
 		Log:     slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Audit:   slog.New(slog.DiscardHandler),
 	}
 }
 

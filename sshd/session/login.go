@@ -31,6 +31,12 @@ type Policy struct {
 // status. It must return soon after ctx ends.
 type Builtin func(ctx context.Context, command string, stdin io.Reader, stdout, stderr io.Writer) (handled bool, exit int)
 
+// Recordings says where what is seen on terminals is recorded.
+type Recordings struct {
+	Dir      string // one asciicast file for each terminal; "" for none
+	Required bool   // no recording, no terminal
+}
+
 // Login is an authenticated connection. Its fields are set before the first
 // call of Serve and not changed after.
 type Login struct {
@@ -41,8 +47,10 @@ type Login struct {
 	Greeting      string         // shown when a shell starts on a terminal, "" for none
 	TimeZone      string         // TZ of the sessions, "" for none
 	Builtin       Builtin        // nil for none
+	Recordings    Recordings
 	Table         *Table
 	Log           *slog.Logger
+	Audit         *slog.Logger // what the client does; its records name the connection
 
 	open atomic.Int32
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +22,9 @@ type process struct {
 	tell  func(string)  // shows a message to its user, nil for a subsystem
 	ended chan struct{} // closed when the leader has been reaped
 
-	unattended atomic.Bool // its client has left
+	unattended atomic.Bool   // its client has left
+	refused    chan struct{} // closed when its client takes no more output
+	refuse     func()        // closes refused
 	plumbing
 }
 
@@ -39,6 +42,12 @@ type outlet struct {
 	to   io.Writer
 }
 
+func newProcess(cmd *exec.Cmd) *process {
+	p := &process{cmd: cmd, ended: make(chan struct{}), refused: make(chan struct{})}
+	p.refuse = sync.OnceFunc(func() { close(p.refused) })
+	return p
+}
+
 // runProcess runs a request with the account's shell and waits for its end.
 func (s *session) runProcess(actual, wanted request) {
 	where, err := s.survey()
@@ -52,7 +61,8 @@ func (s *session) runProcess(actual, wanted request) {
 		return
 	}
 	s.greet(where, actual)
-	p := &process{cmd: s.command(where, actual, wanted), ended: make(chan struct{}), shell: actual.kind == "shell" && s.tty != nil}
+	p := newProcess(s.command(where, actual, wanted))
+	p.shell = actual.kind == "shell" && s.tty != nil
 	if wanted.kind != "subsystem" { // its client speaks a protocol
 		p.tell = s.tell
 	}
@@ -169,8 +179,35 @@ func (s *session) attend(p *process) {
 	if !p.isTTY {
 		p.stdin.Close()
 	}
-	outputs.Wait()
-	s.out.closeWrite()
+	if p.drained(&outputs) {
+		s.out.closeWrite()
+	}
+}
+
+// refusedPatience bounds how long output may still be on its way to a client
+// that has said it takes no more.
+const refusedPatience = 300 * time.Millisecond
+
+// drained waits until all output is with the client. One that takes no more
+// need not grant a window for what is under way (OpenSSH's does not): then only
+// the channel's end frees the copiers.
+func (p *process) drained(outputs *sync.WaitGroup) bool {
+	all := make(chan struct{})
+	go func() {
+		outputs.Wait()
+		close(all)
+	}()
+	select {
+	case <-all:
+		return true
+	case <-p.refused:
+	}
+	select {
+	case <-all:
+		return true
+	case <-time.After(refusedPatience):
+		return false
+	}
 }
 
 // feed copies input. The client's EOF is passed on by pipes; on a terminal
@@ -210,6 +247,7 @@ func (p *process) disconnect() {
 
 // closeOutput breaks the pipe of standard output. A terminal has no such half.
 func (p *process) closeOutput() {
+	p.refuse()
 	if !p.isTTY {
 		p.outputs[0].from.Close()
 	}

@@ -425,6 +425,20 @@ func TestEndOfWriteBreaksThePipe(t *testing.T) {
 	})
 }
 
+// OpenSSH's client drops what it cannot write, and grants no window for it.
+func TestEndOfWriteWithoutAWindow(t *testing.T) {
+	r := open(t, dial(t, newLogin(t)))
+	full := filepath.Join(t.TempDir(), "full")
+	const windowAndPipe = 2<<20 + 64<<10
+	r.ask(t, true, "exec", text{fmt.Sprintf("head -c %d /dev/zero; touch %s; exec yes", windowAndPipe+1, full)})
+	eventually(t, "an exhausted window", func() bool { _, err := os.Stat(full); return err == nil })
+	r.ask(t, true, "eow@openssh.com", nil)
+	within(t, "a client that neither reads nor grants", func() {
+		for range r.requests {
+		}
+	})
+}
+
 func TestNothingLeaks(t *testing.T) {
 	l := newLogin(t)
 	client := dial(t, l)

@@ -153,7 +153,7 @@ func TestCommandLineComesFirst(t *testing.T) {
 	c := load(t, "LogLevel INFO\nPermitRootLogin no\nLoginGraceTime 10\nAcceptEnv B\nHostKey /b\nAddressFamily any\n",
 		"-4dd", "-g1m", "-h", "/a key", "-oPermitRootLogin=yes", "-o", "AcceptEnv A")
 	server := c.Server()
-	if server.LogLevel != "DEBUG2" || server.LoginGraceTime != time.Minute || server.AddressFamily != "inet" {
+	if settings(t, c, root).LogLevel != "DEBUG2" || server.LoginGraceTime != time.Minute || server.AddressFamily != "inet" {
 		t.Errorf("server %+v", server)
 	}
 	if !slices.Equal(server.HostKeys, []string{"/a key", "/b"}) {

@@ -69,16 +69,13 @@ func (d *dump) server(s Server) {
 	d.each("hostkey", s.HostKeys)
 	d.value("logingracetime", int(s.LoginGraceTime.Seconds()))
 	d.value("maxstartups", fmt.Sprintf("%d:%d:%d", s.MaxStartups.Begin, s.MaxStartups.Rate, s.MaxStartups.Full))
-	d.value("loglevel", s.LogLevel)
 	d.value("pidfile", s.PidFile)
 	d.value("versionaddendum", s.VersionAddendum)
-	d.value("rekeylimit", fmt.Sprintf("%d 0", s.RekeyLimit))
 	d.value("tcpkeepalive", s.TCPKeepAlive)
 	d.joined("ciphers", s.Ciphers, ",")
 	d.joined("macs", s.MACs, ",")
 	d.joined("kexalgorithms", s.KexAlgorithms, ",")
 	d.joined("hostkeyalgorithms", s.HostKeyAlgorithms, ",")
-	d.joined("pubkeyacceptedalgorithms", s.PubkeyAcceptedAlgorithms, ",")
 }
 
 func (d *dump) settings(s Settings) {
@@ -103,6 +100,9 @@ func (d *dump) settings(s Settings) {
 	d.value("permituserenvironment", userEnvironment(s.PermitUserEnvironment))
 	d.value("maxsessions", s.MaxSessions)
 	d.value("banner", s.Banner)
+	d.value("loglevel", s.LogLevel)
+	d.value("rekeylimit", fmt.Sprintf("%d 0", s.RekeyLimit))
+	d.joined("pubkeyacceptedalgorithms", s.PubkeyAcceptedAlgorithms, ",")
 	d.value("printmotd", s.PrintMotd)
 	d.value("clientaliveinterval", int(s.ClientAliveInterval.Seconds()))
 	d.value("clientalivecountmax", s.ClientAliveCountMax)

@@ -14,17 +14,46 @@ type Settings struct {
 	RequiredRSASize                                int // bits
 	AllowUsers, DenyUsers, AllowGroups, DenyGroups []string
 
+	TrustedUserCAKeys               string   // file, "" for none
+	CASignatureAlgorithms           []string // nil for the defaults
+	AuthorizedPrincipalsFile        string   // "" for none; with tokens still in it
+	AuthorizedPrincipalsCommand     string   // "" for none; with tokens still in it
+	AuthorizedPrincipalsCommandUser string
+	AuthorizedKeysCommand           string // "" for none; with tokens still in it
+	AuthorizedKeysCommandUser       string
+	RevokedKeys                     []string // files
+	TouchRequired                   bool     // PubkeyAuthOptions
+	RefuseConnection                bool
+	ExposeAuthInfo                  bool
+	PubkeyAcceptedAlgorithms        []string // nil for the defaults
+	LogLevel                        string   // QUIET … DEBUG3, upper case
+
+	// Forwarding.
+	AllowTCPForwarding         string // yes, no, local or remote
+	AllowStreamLocalForwarding string // likewise
+	AllowAgentForwarding       bool
+	DisableForwarding          bool     // wins over all the others
+	GatewayPorts               string   // no, yes or clientspecified
+	PermitOpen, PermitListen   []string // HOST:PORT, either may be *; nil for any, empty for none
+	StreamLocalBindMask        int      // umask(2) of the sockets of forwardings
+	StreamLocalBindUnlink      bool
+
 	// Sessions.
-	ChrootDirectory       string            // "" for none; with %h and %u still in it
-	ForceCommand          string            // "" for none
-	Subsystems            map[string]string // name → command; internal-sftp is the server's own
-	PermitTTY             bool
-	AcceptEnv             []string // patterns
-	SetEnv                []string // NAME=value, in order
-	PermitUserEnvironment string   // list of patterns of names, "*" for yes and "" for no
-	MaxSessions           int
-	Banner                string // file, "" for none
-	PrintMotd             bool
+	PermitUserRC            bool
+	ChannelTimeouts         []ChannelTimeout // the first whose pattern matches the type counts
+	UnusedConnectionTimeout time.Duration
+	IPQoS                   [2]int            // type of service of terminals, and of everything else; -1 leaves it alone
+	RekeyLimit              uint64            // bytes, 0 for the library's default
+	ChrootDirectory         string            // "" for none; with %h and %u still in it
+	ForceCommand            string            // "" for none
+	Subsystems              map[string]string // name → command; internal-sftp is the server's own
+	PermitTTY               bool
+	AcceptEnv               []string // patterns
+	SetEnv                  []string // NAME=value, in order
+	PermitUserEnvironment   string   // list of patterns of names, "*" for yes and "" for no
+	MaxSessions             int
+	Banner                  string // file, "" for none
+	PrintMotd               bool
 
 	// Liveness.
 	ClientAliveInterval time.Duration
@@ -33,22 +62,39 @@ type Settings struct {
 
 // Server is what a configuration says about the server as a whole.
 type Server struct {
-	Listen                                                                    []string // host:port, host "" for any address
-	AddressFamily                                                             string   // any, inet or inet6: where to listen
-	HostKeys                                                                  []string // files; empty means the default ones
-	LoginGraceTime                                                            time.Duration
-	MaxStartups                                                               MaxStartups
-	LogLevel                                                                  string // QUIET … DEBUG3, upper case
-	PidFile                                                                   string // "" for none
-	VersionAddendum                                                           string
-	RekeyLimit                                                                uint64 // bytes, 0 for the library's default
-	TCPKeepAlive                                                              bool
-	Ciphers, MACs, KexAlgorithms, HostKeyAlgorithms, PubkeyAcceptedAlgorithms []string // nil for the defaults
+	Listen                                          []string // host:port, host "" for any address
+	AddressFamily                                   string   // any, inet or inet6: where to listen
+	HostKeys                                        []string // files; empty means the default ones
+	LoginGraceTime                                  time.Duration
+	MaxStartups                                     MaxStartups
+	HostCertificates                                []string // files
+	FingerprintHash                                 string   // sha256 or md5
+	UseDNS                                          bool
+	PerSource                                       PerSource
+	PidFile                                         string // "" for none
+	VersionAddendum                                 string
+	TCPKeepAlive                                    bool
+	Ciphers, MACs, KexAlgorithms, HostKeyAlgorithms []string // nil for the defaults
 }
 
 // MaxStartups bounds connections that have not authenticated: from Begin on,
 // Rate per cent of new ones are dropped, rising to all of them at Full.
 type MaxStartups struct{ Begin, Rate, Full int }
+
+// ChannelTimeout closes channels whose type matches Pattern when nothing has
+// passed for Idle, 0 for never.
+type ChannelTimeout struct {
+	Pattern string
+	Idle    time.Duration
+}
+
+// PerSource bounds what one network may do before it authenticates.
+type PerSource struct {
+	MaxStartups      int      // 0 for no bound
+	Prefix4, Prefix6 int      // bits of an address that count as its network
+	Penalties        []string // as written; nil for none
+	Exempt           string   // list of addresses and networks without penalties
+}
 
 // Connection is what Match blocks are decided on.
 type Connection struct {
