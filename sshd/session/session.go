@@ -76,7 +76,8 @@ func (s *session) release() {
 	}
 }
 
-// handle decides one request. It never blocks. start, when there is one, is the job.
+// handle decides one request. It never blocks. start, when there is one, is what
+// follows the reply: the job, or what may end it, as nothing can be said after its end.
 func (s *session) handle(kind string, payload []byte) (ok bool, start func()) {
 	switch kind {
 	case "shell", "exec", "subsystem":
@@ -90,7 +91,7 @@ func (s *session) handle(kind string, payload []byte) (ok bool, start func()) {
 	case "signal":
 		return s.signal(payload), nil
 	case "eow@openssh.com":
-		return s.endOfWrite(), nil
+		return true, s.endOfWrite
 	}
 	return false, nil
 }
@@ -173,11 +174,10 @@ func (s *session) signal(payload []byte) bool {
 
 // endOfWrite is the client's "send no more output" (OpenSSH PROTOCOL, section
 // 2.1): the job then sees a closed pipe.
-func (s *session) endOfWrite() bool {
+func (s *session) endOfWrite() {
 	if p := s.running(); p != nil {
 		p.closeOutput()
 	}
-	return true
 }
 
 func (s *session) running() *process {
