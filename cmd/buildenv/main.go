@@ -19,7 +19,9 @@ func run() int {
 		return entrypoint.Init(os.Args, os.Stderr)
 	}
 	stops := []os.Signal{syscall.SIGTERM, syscall.SIGINT}
-	if !signal.Ignored(syscall.SIGHUP) {
+	if signal.Ignored(syscall.SIGHUP) { // nohup(1) is for us, not for what users run
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	} else {
 		stops = append(stops, syscall.SIGHUP)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), stops...)
