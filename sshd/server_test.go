@@ -1,7 +1,9 @@
 package sshd
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
@@ -131,6 +133,26 @@ func TestTransfers(t *testing.T) {
 		}
 	}
 	r.logs(t, `msg="sftp open" from=127.0.0.1:`)
+}
+
+// Nothing tells scp's user that a file was cut short, so every byte counts.
+func TestLargeFilesArriveWhole(t *testing.T) {
+	r := start(t, nil)
+	data := make([]byte, 5<<20+3)
+	rand.Read(data)
+	write(t, r.file("large"), string(data), 0o600)
+	for range 5 {
+		for _, args := range [][]string{{"scp"}, {"scp", "-O"}, {"sftp", "-q"}} {
+			os.Remove(r.file("got"))
+			args = append(args, "root@127.0.0.1:"+r.file("large"), r.file("got"))
+			if _, stderr, status := run(t, r.command(t, args[0], args[1:]...)); status != 0 {
+				t.Errorf("%v: status %d, %s", args, status, stderr)
+			}
+			if got, err := os.ReadFile(r.file("got")); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%v: %d bytes of %d, or other ones: %v", args, len(got), len(data), err)
+			}
+		}
+	}
 }
 
 func TestJailOverSSH(t *testing.T) {

@@ -9,10 +9,10 @@
 // that are open are read and written from outside.
 //
 // A session is a pipeline. One goroutine receives packets, one carries them
-// out in the order of their arrival, a few read files, one sends replies. The
-// rule of order is simple: reads run side by side and their replies may pass
-// each other; any other request waits until the reads before it are done, and
-// is done before the next request is looked at. So a client that sends write,
+// out in the order of their arrival, one reads files, one sends replies. The
+// rule of order is simple: a read is carried out while the next request is
+// received, and replies never pass each other; any other request waits until the
+// reads before it are done, and is done before the next request is looked at. So a client that sends write,
 // fsync, close and rename without waiting for the answers gets what it means.
 //
 // Where OpenSSH's behaviour would harm the work on images, this server
@@ -34,11 +34,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// parallelReads is how many reads of files run at once: enough to keep a disk
-// or a network file system busy while a reply is being encrypted. Together
-// with queueLength it bounds the memory of a session to about 4 MiB.
+// parallelReads is how many reads of files run at once, beside the other work
+// of a session. Replies must come in the order of the requests: OpenSSH's scp
+// keeps a file only as far as it is there without gaps when the last reply has
+// come. Together with queueLength it bounds the memory of a session.
 const (
-	parallelReads = 4
+	parallelReads = 1
 	queueLength   = 4
 )
 
