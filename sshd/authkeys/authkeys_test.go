@@ -85,7 +85,6 @@ func TestParseOptions(t *testing.T) {
 		{`environment="A=1",environment="B=x=y",environment="A=2"`, Options{Environment: []string{"A=1", "B=x=y"}}},
 		{`permitopen="[::1]:80",permitopen="host:*"`, Options{PermitOpen: []string{"[::1]:80", "host:*"}}},
 		{`permitlisten="8080",permitlisten="localhost:1"`, Options{PermitListen: []string{"*:8080", "localhost:1"}}},
-		{`command=""`, Options{}},
 		{`command="C:\dir"`, Options{Command: `C:\dir`}},
 	}
 	for _, tt := range tests {
@@ -166,6 +165,15 @@ func TestFind(t *testing.T) {
 	}
 	if _, ok := find(entries[1:], other); ok {
 		t.Error("found a key that is not there")
+	}
+}
+
+// A key with an empty command must not become one without a command.
+func TestEmptyCommandIsRefused(t *testing.T) {
+	_, text := newKey(t)
+	entries, problems := Parse(strings.NewReader("command=\"\" " + text + "\n"))
+	if len(entries) != 0 || len(problems) != 1 || !strings.Contains(problems[0].Error(), "empty command") {
+		t.Errorf("entries %v, problems %v", entries, problems)
 	}
 }
 

@@ -184,6 +184,9 @@ func (o *Options) setValue(name, value string, again bool) (err error) {
 func (o *Options) setOnce(name, value string) error {
 	switch name {
 	case "command":
+		if value == "" { // or it would be as if there were none
+			return errors.New("an empty command: give one that does nothing, such as /bin/true, or remove the line")
+		}
 		o.Command = value
 	case "principals":
 		o.Principals = strings.Split(value, ",")
