@@ -109,6 +109,7 @@ func (s *session) answer(p *packet) error {
 		out.free()
 		return fmt.Errorf("%s: %w", req.name, err)
 	}
+	s.reading.Wait() // a refusal must not pass them either
 	s.record(req, &in, err)
 	if err != nil || len(out.b) == headerSize {
 		out.status(id, err)

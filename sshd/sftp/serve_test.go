@@ -53,6 +53,41 @@ func TestMalformedPacketsEndTheSession(t *testing.T) {
 	}
 }
 
+// A client may take the order of replies for that of its requests: OpenSSH's scp
+// does, and loses the rest of a file when a read is answered before an earlier one.
+func TestRepliesKeepTheOrderOfRequests(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "large")
+	if err := os.WriteFile(file, make([]byte, 8*maxData), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := startServe(t, enter(t, ""), Options{Home: dir})
+	c.open("f", fxpOpen, file, openRead, attrs{})
+	var ids []uint32
+	sent := make(chan struct{})
+	first := c.id + 1
+	go func() {
+		defer close(sent)
+		for range 20 {
+			for part := range 4 {
+				c.send(fxpRead, ref("f"), uint64(part*maxData), maxData)
+			}
+			c.send(77)                                      // no such request
+			c.send(fxpRead, "no such handle", uint64(0), 1) // refused before anything is read
+			c.send(fxpRead, ref("f"), uint64(1<<40), 1)     // behind the end
+		}
+	}()
+	for range 20 * 7 {
+		ids = append(ids, c.read().id)
+	}
+	<-sent
+	for i, id := range ids {
+		if id != first+uint32(i) {
+			t.Fatalf("reply %d is to request %d, want %d: %v", i, id, first+uint32(i), ids)
+		}
+	}
+}
+
 // What is malformed in one way only for the system gets an answer.
 func TestOddArgumentsAreAnswered(t *testing.T) {
 	c := startServe(t, enter(t, ""), Options{Home: t.TempDir()})

@@ -11,9 +11,10 @@
 // A session is a pipeline. One goroutine receives packets, one carries them
 // out in the order of their arrival, one reads files, one sends replies. The
 // rule of order is simple: a read is carried out while the next request is
-// received, and replies never pass each other; any other request waits until the
-// reads before it are done, and is done before the next request is looked at. So a client that sends write,
-// fsync, close and rename without waiting for the answers gets what it means.
+// looked at; any other request waits until the reads before it are done, and is
+// done before the next one is looked at. So replies come in the order of the
+// requests, and a client that sends write, fsync, close and rename without
+// waiting for the answers gets what it means.
 //
 // Where OpenSSH's behaviour would harm the work on images, this server
 // differs: setstat changes the owner before the mode, so that the set-user-ID
@@ -34,14 +35,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// parallelReads is how many reads of files run at once, beside the other work
-// of a session. Replies must come in the order of the requests: OpenSSH's scp
-// keeps a file only as far as it is there without gaps when the last reply has
-// come. Together with queueLength it bounds the memory of a session.
-const (
-	parallelReads = 1
-	queueLength   = 4
-)
+// queueLength is how many packets may wait for each goroutine. It bounds the
+// memory of a session to a few MiB.
+const queueLength = 4
 
 // errEnded is returned when the session is over before a request is.
 var errEnded = errors.New("session ended")
@@ -58,7 +54,7 @@ type session struct {
 	accounts    accounts // as of the last opendir
 
 	done    <-chan struct{} // closed when the session is over
-	reads   chan fileRead   // to the goroutines that read files
+	reads   chan fileRead   // to the goroutine that reads files
 	reading sync.WaitGroup  // the reads that are under way
 	replies chan *packet    // to the goroutine that sends
 }
@@ -87,9 +83,7 @@ func Serve(ctx context.Context, rw io.ReadWriter, j *jail.Jail, opts Options) er
 			cancel(err)
 		}
 	}()
-	for range parallelReads {
-		go s.readFiles()
-	}
+	go s.readFiles()
 
 	err := s.answerAll(received)
 	if err == nil {
@@ -186,7 +180,9 @@ func (s *session) schedule(r fileRead) error {
 	}
 }
 
-// readFiles carries out reads until the session ends.
+// readFiles carries out reads until the session ends. There is one such
+// goroutine, or their replies would pass each other: OpenSSH's scp keeps a file
+// only up to the first gap.
 func (s *session) readFiles() {
 	for {
 		select {
