@@ -175,6 +175,7 @@ func (s *session) signal(payload []byte) bool {
 // endOfWrite is the client's "send no more output" (OpenSSH PROTOCOL, section
 // 2.1): the job then sees a closed pipe.
 func (s *session) endOfWrite() {
+	defer s.contain("eow@openssh.com")
 	if p := s.running(); p != nil {
 		p.closeOutput()
 	}
