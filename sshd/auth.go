@@ -172,9 +172,12 @@ func (c *connection) login(g grant) *session.Login {
 		ForceCommand: s.ForceCommand,
 		Subsystems:   s.Subsystems,
 		MaxSessions:  s.MaxSessions,
+
+		UserEnvironment: s.PermitUserEnvironment,
+		PermitUserRC:    s.PermitUserRC && !g.options.NoUserRC,
 	}
 	if policy.ForceCommand == "" {
-		policy.ForceCommand = g.options.Command
+		policy.ForceCommand, policy.ForcedByKey = g.options.Command, true
 	}
 	for _, pair := range g.options.Environment {
 		if name, _, _ := strings.Cut(pair, "="); pattern.List(s.PermitUserEnvironment, name) == pattern.Matched {
@@ -185,7 +188,7 @@ func (c *connection) login(g grant) *session.Login {
 		Account: g.user.Account, Policy: policy, Jail: g.user.expand(s.ChrootDirectory),
 		Remote: c.remote, Local: c.local,
 		Greeting: c.server.greeting(s), TimeZone: c.server.config.TimeZone, Builtin: c.server.config.Builtin,
-		Recordings: c.server.config.Recordings,
-		Table:      &c.server.sessions, Log: c.server.log, Audit: c.audit,
+		Recordings: c.server.config.Recordings, Connection: c.number,
+		Table: &c.server.sessions, Log: c.server.log, Audit: c.audit,
 	}
 }

@@ -28,6 +28,7 @@ type connection struct {
 	user          string          // the last one that tried, printable; the handshake's goroutine only
 	complained    map[string]bool // files of keys whose unusable lines have been logged; likewise
 	settle        func()          // the connection no longer counts as a startup
+	number        int64           // counts the server's connections
 	audit         *slog.Logger    // names the connection
 
 	authenticated atomic.Bool
@@ -37,7 +38,8 @@ type connection struct {
 func newConnection(s *Server, raw net.Conn) *connection {
 	c := &connection{Conn: raw, server: s, remote: addrPort(raw.RemoteAddr()), local: addrPort(raw.LocalAddr()), complained: map[string]bool{}}
 	c.from = fmt.Sprintf("%s port %d", c.remote.Addr(), c.remote.Port())
-	c.audit = s.config.Audit.With("connection", s.served.Add(1), "remote", c.remote.String())
+	c.number = s.served.Add(1)
+	c.audit = s.config.Audit.With("connection", c.number, "remote", c.remote.String())
 	c.settle = sync.OnceFunc(s.startups.leave)
 	return c
 }

@@ -22,8 +22,12 @@ type Policy struct {
 	SetEnv       []string          // NAME=value, wins over everything the client or the key says
 	PermitTTY    bool              // whether a terminal may be allocated
 	ForceCommand string            // runs whatever the client asked for, "" for none
+	ForcedByKey  bool              // ForceCommand is the key's command= option, not the configuration's
 	Subsystems   map[string]string // name → command; internal-sftp is the server's own
 	MaxSessions  int               // channels open at one time
+
+	UserEnvironment string // list of patterns: names that ~/.ssh/environment may set; "" for none
+	PermitUserRC    bool   // whether ~/.ssh/rc runs before the job
 }
 
 // Builtin answers a command that the server knows itself, so that it works
@@ -46,7 +50,9 @@ type Login struct {
 	Remote, Local netip.AddrPort // the client's and the server's end
 	Greeting      string         // shown when a shell starts on a terminal, "" for none
 	TimeZone      string         // TZ of the sessions, "" for none
+	AuthInfo      string         // what the client proved, for the file that SSH_USER_AUTH names (sshd_config(5), ExposeAuthInfo); "" for no file
 	Builtin       Builtin        // nil for none
+	Connection    int64          // its number in the audit log, for the names of recordings
 	Recordings    Recordings
 	Table         *Table
 	Log           *slog.Logger
