@@ -8,7 +8,6 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +20,7 @@ import (
 // connection is a client's. It is the net.Conn that the SSH library sees, too.
 type connection struct {
 	net.Conn
-	server        *Server
+	server        *rules
 	remote, local netip.AddrPort
 	from          string          // "A port P", as sshd's log has it
 	library       glider.Context  // set when the handshake begins
@@ -35,13 +34,31 @@ type connection struct {
 	received      atomic.Bool // something, since the keep-alive looked
 }
 
-func newConnection(s *Server, raw net.Conn) *connection {
-	c := &connection{Conn: raw, server: s, remote: addrPort(raw.RemoteAddr()), local: addrPort(raw.LocalAddr()), complained: map[string]bool{}}
-	c.from = fmt.Sprintf("%s port %d", c.remote.Addr(), c.remote.Port())
-	c.number = s.served.Add(1)
-	c.audit = s.config.Audit.With("connection", c.number, "remote", c.remote.String())
-	c.settle = sync.OnceFunc(s.startups.leave)
+func newConnection(r *rules, raw net.Conn) *connection {
+	c := &connection{
+		Conn: raw, server: r, remote: addrPort(raw.RemoteAddr()), local: addrPort(raw.LocalAddr()),
+		complained: map[string]bool{}, settle: func() {},
+	}
+	c.from = describe(c.remote)
+	c.number = r.served.Add(1)
+	c.audit = r.config.Audit.With("connection", c.number, "remote", c.remote.String())
 	return c
+}
+
+// describe is "A port P", as sshd's log has it.
+func describe(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return addressOf(a) + " port 65535"
+	}
+	return fmt.Sprintf("%s port %d", a.Addr(), a.Port())
+}
+
+// addressOf is an address as sshd has it, which a client on a pipe has not.
+func addressOf(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return "UNKNOWN"
+	}
+	return a.Addr().String()
 }
 
 func (c *connection) Read(p []byte) (int, error) {

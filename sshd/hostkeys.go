@@ -137,9 +137,14 @@ func (h *hostKeys) prepare() (missing []keyKind, err error) {
 }
 
 // generate makes the rest. Clients that connect meanwhile see what is there.
+// After a reload somebody may have made a key just before.
 func (h *hostKeys) generate(ctx context.Context, missing []keyKind) {
 	for _, k := range missing {
-		if err := h.create(ctx, k); err != nil {
+		err := h.load(filepath.Join(h.dir, k.file))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = h.create(ctx, k)
+		}
+		if err != nil {
 			h.log.Error("host key not made", "error", err)
 		}
 	}

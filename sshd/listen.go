@@ -5,33 +5,97 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
 	"buildenv/sshd/sshdconfig"
 )
 
-// listen opens every address. The caller closes what is open after an error.
-func (s *Server) listen(ctx context.Context) error {
-	config := net.ListenConfig{}
-	if !s.static.TCPKeepAlive {
-		config.KeepAlive = -1
+// listener is one of the server's addresses.
+type listener struct {
+	net.Listener
+	network, address string // as asked for
+}
+
+func (l listener) same(other listener) bool {
+	return l.network == other.network && l.address == other.address
+}
+
+// listen puts rules into force and opens their addresses. Those that are open
+// already stay so, without a moment in which nobody could connect; others are
+// closed first, for they may be in the way of new ones. After an error
+// everything is as it was.
+func (s *Server) listen(ctx context.Context, r *rules) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping.Err() != nil {
+		return errStopped
 	}
-	for _, address := range s.static.Listen {
-		l, err := config.Listen(ctx, network(s.static.AddressFamily, address), address)
-		if err != nil {
-			return fmt.Errorf("start ssh server: %w", err)
-		}
-		s.mu.Lock()
-		s.listeners = append(s.listeners, l)
-		s.mu.Unlock()
+	kept, missing, surplus := sortOut(s.listeners, r.static)
+	closeAll(surplus)
+	opened, err := openAll(ctx, missing)
+	if err != nil {
+		reopened, again := openAll(ctx, surplus)
+		s.listeners = append(kept, reopened...)
+		s.welcomeAt(reopened)
+		return errors.Join(fmt.Errorf("start ssh server: %w", err), again)
+	}
+	s.inForce.Store(r)
+	s.listeners = append(kept, opened...)
+	s.welcomeAt(opened)
+	for _, l := range opened {
 		at := addrPort(l.Addr())
-		s.log.Info(fmt.Sprintf("Server listening on %s port %d.", at.Addr(), at.Port()))
+		r.log.Info(fmt.Sprintf("Server listening on %s port %d.", at.Addr(), at.Port()))
 	}
 	return nil
+}
+
+// sortOut compares what is open with what is wanted.
+func sortOut(open []listener, want sshdconfig.Server) (kept, missing, surplus []listener) {
+	surplus = slices.Clone(open)
+	for _, address := range want.Listen {
+		l := listener{network: network(want.AddressFamily, address), address: address}
+		if i := slices.IndexFunc(surplus, l.same); i >= 0 {
+			kept = append(kept, surplus[i])
+			surplus = slices.Delete(surplus, i, i+1)
+		} else {
+			missing = append(missing, l)
+		}
+	}
+	return kept, missing, surplus
+}
+
+// openAll opens all of them or none. Whether their connections are probed by
+// TCP is decided when they are accepted.
+func openAll(ctx context.Context, wanted []listener) (opened []listener, err error) {
+	config := net.ListenConfig{KeepAlive: -1}
+	for _, l := range wanted {
+		if l.Listener, err = config.Listen(ctx, l.network, l.address); err != nil {
+			closeAll(opened)
+			return nil, err
+		}
+		opened = append(opened, l)
+	}
+	return opened, nil
+}
+
+func closeAll(open []listener) error {
+	var errs []error
+	for _, l := range open {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Server) welcomeAt(opened []listener) {
+	for _, l := range opened {
+		s.work.Go(func() { s.accept(l) })
+	}
 }
 
 // network is the one to listen on. An address is of its own family only, 0.0.0.0
@@ -58,13 +122,7 @@ func network(family, address string) string {
 func (s *Server) closeListeners() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var errs []error
-	for _, l := range s.listeners {
-		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
+	return closeAll(s.listeners)
 }
 
 // acceptPause is how long to wait after an error of accept(2) that is not the
@@ -81,7 +139,7 @@ func (s *Server) accept(l net.Listener) {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		s.log.Error("accept", "error", err)
+		s.inForce.Load().log.Error("accept", "error", err)
 		select {
 		case <-time.After(acceptPause):
 		case <-s.stopping.Done():
@@ -92,22 +150,27 @@ func (s *Server) accept(l net.Listener) {
 
 // welcome serves a connection, unless too many others have not yet said who they are.
 func (s *Server) welcome(raw net.Conn) {
-	if !s.startups.enter() {
-		s.log.Warn(fmt.Sprintf("drop connection from %s past MaxStartups", raw.RemoteAddr()))
+	r := s.inForce.Load()
+	if !s.startups.enter(r.static.MaxStartups) {
+		r.log.Warn(fmt.Sprintf("drop connection from %s past MaxStartups", raw.RemoteAddr()))
 		io.WriteString(raw, "Exceeded MaxStartups\r\n") // as sshd; a new socket takes it at once
 		raw.Close()
 		return
 	}
-	c := newConnection(s, raw)
-	s.mu.Lock()
-	s.connections[c] = struct{}{}
-	s.mu.Unlock()
-	s.work.Go(func() {
+	if tcp, ok := raw.(*net.TCPConn); ok && r.static.TCPKeepAlive {
+		tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}) // with the system's own intervals, as sshd
+	}
+	c := newConnection(r, raw)
+	c.settle = sync.OnceFunc(s.startups.leave)
+	if !s.track(c) {
+		c.settle()
+		raw.Close()
+		return
+	}
+	go func() {
+		defer s.forget(c)
 		c.serve()
-		s.mu.Lock()
-		delete(s.connections, c)
-		s.mu.Unlock()
-	})
+	}()
 }
 
 // addrPort is a TCP address, an IPv4 one in its own form.
@@ -118,41 +181,4 @@ func addrPort(a net.Addr) netip.AddrPort {
 	}
 	at := tcp.AddrPort()
 	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-}
-
-// startups counts the connections that have not authenticated yet.
-type startups struct {
-	limits sshdconfig.MaxStartups
-
-	mu sync.Mutex // protects the following
-	n  int
-}
-
-// enter counts one more, unless it is one too many.
-func (s *startups) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if rand.IntN(100) < dropRate(s.limits, s.n) {
-		return false
-	}
-	s.n++
-	return true
-}
-
-func (s *startups) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.n--
-}
-
-// dropRate is the chance in per cent that a connection is dropped when n others
-// have not authenticated: sshd's "random early drop" (sshd_config(5), MaxStartups).
-func dropRate(m sshdconfig.MaxStartups, n int) int {
-	switch {
-	case n < m.Begin || m.Full == 0:
-		return 0
-	case n >= m.Full:
-		return 100
-	}
-	return m.Rate + (100-m.Rate)*(n-m.Begin)/(m.Full-m.Begin)
 }

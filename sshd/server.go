@@ -49,22 +49,19 @@ type Config struct {
 
 // Server is an SSH server. Its methods may be called from any goroutine.
 type Server struct {
-	config     Config
-	static     sshdconfig.Server
-	log        *slog.Logger
-	algorithms algorithms
-	keys       *hostKeys
-	shadow     string // file that says which accounts are locked
-	startups   startups
-	served     atomic.Int64 // connections, ever
-	sessions   session.Table
+	inForce  atomic.Pointer[rules]
+	shadow   string // file that says which accounts are locked
+	startups startups
+	served   atomic.Int64 // connections, ever
+	sessions session.Table
+	making   sync.Mutex // held while host keys are made
 
 	work     sync.WaitGroup // accept loops and connections
 	stopping context.Context
 	stop     context.CancelFunc // also ends the making of host keys
 
 	mu          sync.Mutex // protects the following
-	listeners   []net.Listener
+	listeners   []listener
 	connections map[*connection]struct{}
 }
 
@@ -77,36 +74,14 @@ func New(c Config) (*Server, error) {
 	if c.Audit == nil {
 		c.Audit = slog.New(slog.DiscardHandler)
 	}
-	root, err := checkAuthenticator(c.Settings)
+	s := &Server{shadow: shadowFile, connections: map[*connection]struct{}{}}
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	r, err := s.newRules(c)
 	if err != nil {
 		return nil, err
 	}
-	static := c.Settings.Server()
-	log := slog.New(logLevel{c.Log.Handler(), levels[root.LogLevel]})
-	if reason := shutOut(root); reason != nil {
-		log.Warn("root cannot log in, unless a Match block has it otherwise", "reason", reason)
-	}
-	chosen := chooseAlgorithms(static)
-	s := &Server{
-		config: c, static: static, log: log, algorithms: chosen, shadow: shadowFile,
-		keys:        loadHostKeys(static.HostKeys, c.HostKeyDir, chosen.hostKeys, log),
-		startups:    startups{limits: static.MaxStartups},
-		connections: map[*connection]struct{}{},
-	}
-	s.warnOfNoKeys(root)
-	s.stopping, s.stop = context.WithCancel(context.Background())
+	s.inForce.Store(r)
 	return s, nil
-}
-
-// checkAuthenticator: public keys are the only way in, so without them the
-// server would be shut to everybody, or, with a library that takes "no method"
-// for "no authentication", open to everybody.
-func checkAuthenticator(s Settings) (root sshdconfig.Settings, err error) {
-	root, err = s.For(sshdconfig.Connection{User: session.Root.Name})
-	if err == nil && (!root.PubkeyAuthentication || len(root.AuthorizedKeysFiles) == 0) {
-		err = errors.New("start ssh server: nobody could log in: set PubkeyAuthentication yes and an AuthorizedKeysFile")
-	}
-	return root, err
 }
 
 // shutOut is why root may not log in, wherever he comes from; nil if he may
@@ -134,19 +109,52 @@ func shutOut(s sshdconfig.Settings) error {
 // returns once clients can connect: with one host key in place; the others,
 // where they have to be made, follow.
 func (s *Server) Start(ctx context.Context) error {
-	missing, err := s.keys.prepare()
-	if err != nil {
+	r := s.inForce.Load()
+	if err := r.ready(); err != nil {
 		return err
 	}
-	if err := s.listen(ctx); err != nil {
-		s.closeListeners()
+	return s.listen(ctx, r)
+}
+
+// ServeConn serves one connection that somebody else has accepted, and returns
+// when it has ended. Limits on how many there may be do not hold for it. A
+// command without a terminal that it has started may outlive it, until Shutdown.
+func (s *Server) ServeConn(raw net.Conn) error {
+	r := s.inForce.Load()
+	if err := r.ready(); err != nil {
+		raw.Close()
 		return err
 	}
-	go s.keys.generate(s.stopping, missing) // ends with its list or with the server
-	for _, l := range s.listeners {
-		s.work.Go(func() { s.accept(l) })
+	c := newConnection(r, raw)
+	if !s.track(c) {
+		raw.Close()
+		return errStopped
 	}
+	defer s.forget(c)
+	c.serve()
 	return nil
+}
+
+// errStopped is returned after Shutdown or Close.
+var errStopped = errors.New("serve ssh connection: the server is stopping")
+
+// track counts a connection as one of the server's, unless that is stopping.
+func (s *Server) track(c *connection) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping.Err() != nil {
+		return false
+	}
+	s.connections[c] = struct{}{}
+	s.work.Add(1)
+	return true
+}
+
+func (s *Server) forget(c *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.connections, c)
+	s.work.Done()
 }
 
 // Addrs are the addresses that the server listens on.

@@ -415,7 +415,7 @@ func TestAddressInUse(t *testing.T) {
 	r := start(t, nil)
 	other := &fixed{server: r.config.server, settings: r.config.settings}
 	other.server.Listen = []string{r.Addrs()[0].String()}
-	s, err := New(Config{Settings: other, Log: r.Server.log})
+	s, err := New(Config{Settings: other, Log: r.inForce.Load().log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -117,11 +117,11 @@ func (u user) expand(path string) string {
 // criteria are what Match blocks and lists of users are decided on. No names
 // are looked up for addresses, as with UseDNS no.
 func (c *connection) criteria(u user) sshdconfig.Connection {
-	address := c.remote.Addr().String()
+	address := addressOf(c.remote)
 	return sshdconfig.Connection{
 		User: u.Name, Groups: u.groups, InvalidUser: u.Name != "" && !u.known,
 		Host: address, Address: address,
-		LocalAddress: c.local.Addr().String(), LocalPort: int(c.local.Port()),
+		LocalAddress: addressOf(c.local), LocalPort: int(c.local.Port()),
 	}
 }
 
@@ -163,7 +163,7 @@ func (g grant) keyFiles() []string {
 // warnOfNoKeys tells at the start that nobody could log in as things are: a file
 // of keys that is missing, or has none, is not found out otherwise until
 // somebody stands before the door.
-func (s *Server) warnOfNoKeys(settings sshdconfig.Settings) {
+func (s *rules) warnOfNoKeys(settings sshdconfig.Settings) {
 	root, err := lookUp(session.Root.Name)
 	reader := connection{server: s, complained: map[string]bool{}}
 	g := grant{user: root, settings: settings}
@@ -226,7 +226,7 @@ func (c *connection) banner(meta ssh.ConnMetadata) string {
 }
 
 // greeting is shown when a shell starts on a terminal.
-func (s *Server) greeting(settings sshdconfig.Settings) string {
+func (s *rules) greeting(settings sshdconfig.Settings) string {
 	text := s.config.LoginMessage
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		text += "\n"
