@@ -2,9 +2,9 @@ package sshd
 
 import (
 	"slices"
+	"strings"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/sys/cpu"
 
 	"buildenv/sshd/sshdconfig"
 )
@@ -15,17 +15,16 @@ type algorithms struct {
 	hostKeys []string // signature algorithms of host keys
 }
 
-// chooseAlgorithms obeys explicit lists. The defaults are what the library has
-// without known weaknesses; its own defaults still hold some SHA-1.
+// chooseAlgorithms obeys explicit lists, and has the defaults for the others.
 func chooseAlgorithms(s sshdconfig.Server) algorithms {
-	all := ssh.SupportedAlgorithms()
+	standard := sshdconfig.DefaultAlgorithms()
 	return algorithms{
 		Config: ssh.Config{
-			Ciphers:      or(s.Ciphers, defaultCiphers(all.Ciphers)),
-			MACs:         or(s.MACs, all.MACs),
-			KeyExchanges: or(s.KexAlgorithms, all.KeyExchanges),
+			Ciphers:      or(s.Ciphers, standard.Ciphers),
+			MACs:         or(s.MACs, append(standard.MACs, standard.OldMACs...)),
+			KeyExchanges: or(s.KexAlgorithms, standard.KeyExchanges),
 		},
-		hostKeys: or(s.HostKeyAlgorithms, all.HostKeys),
+		hostKeys: or(s.HostKeyAlgorithms, standard.HostKeys),
 	}
 }
 
@@ -36,10 +35,20 @@ func or(explicit, standard []string) []string {
 	return standard
 }
 
-// defaultCiphers leaves chacha20-poly1305 out where the processor does AES:
-// the client's order decides, OpenSSH's puts it first, and with it a transfer
-// takes about twice the time.
-func defaultCiphers(all []string) []string {
-	fastAES := cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ || cpu.ARM64.HasAES && cpu.ARM64.HasPMULL
-	return slices.DeleteFunc(all, func(name string) bool { return fastAES && name == ssh.CipherChaCha20Poly1305 })
+// signatures are the algorithms of user keys as the library has them: it knows
+// certificates by the algorithm of the key that they certify.
+func signatures(accepted []string) []string {
+	var list []string
+	for _, name := range or(accepted, sshdconfig.DefaultAlgorithms().UserKeys) {
+		if plain, ok := strings.CutSuffix(name, "-cert-v01@openssh.com"); ok {
+			name = plain
+			if strings.HasPrefix(name, "sk-") {
+				name += "@openssh.com"
+			}
+		}
+		if !slices.Contains(list, name) {
+			list = append(list, name)
+		}
+	}
+	return list
 }

@@ -49,7 +49,7 @@ func (c *connection) handshake() *ssh.ServerConfig {
 	if settings, err := c.settings(user{}); err == nil {
 		config.MaxAuthTries = settings.MaxAuthTries
 		config.RekeyThreshold = settings.RekeyLimit
-		config.PublicKeyAuthAlgorithms = or(settings.PubkeyAcceptedAlgorithms, ssh.SupportedAlgorithms().PublicKeyAuths)
+		config.PublicKeyAuthAlgorithms = signatures(settings.PubkeyAcceptedAlgorithms)
 	}
 	for _, key := range c.server.keys.all() {
 		config.AddHostKey(key)
@@ -156,6 +156,8 @@ func (c *connection) admit(g grant, key ssh.PublicKey) error {
 		return errors.New("ROOT LOGIN REFUSED: PermitRootLogin is no")
 	case !g.settings.PubkeyAuthentication:
 		return errors.New("PubkeyAuthentication is no")
+	case !g.settings.AcceptsKey(key.Type()):
+		return fmt.Errorf("key type %s not in PubkeyAcceptedAlgorithms", key.Type())
 	case rsaBits(key) > 0 && rsaBits(key) < g.settings.RequiredRSASize:
 		return fmt.Errorf("RSA key of %d bits: RequiredRSASize is %d", rsaBits(key), g.settings.RequiredRSASize)
 	}

@@ -102,6 +102,9 @@ func (c *Config) For(conn Connection) (Settings, error) {
 	if c.overlay.ChrootDirectory != "" {
 		s.ChrootDirectory = c.overlay.ChrootDirectory
 	}
+	if s.DisableForwarding {
+		s.AllowTCPForwarding, s.AllowStreamLocalForwarding, s.AllowAgentForwarding = "no", "no", false
+	}
 	return s, nil
 }
 

@@ -150,13 +150,8 @@ func (p *parser) line(d *directive, outer *block, depth int) (*block, error) {
 
 // add tries a directive on scratch values and keeps it.
 func (p *parser) add(d *directive) error {
-	if !d.block.always() {
-		switch d.keyword.scope {
-		case global:
-			return d.errorf("Directive '%s' is not allowed within a Match block", d.spelt)
-		case server:
-			return d.errorf("%s within a Match block is not supported: this server has one value for all connections, set it before the first Match", d.spelt)
-		}
+	if !d.block.always() && d.keyword.scope == global {
+		return d.errorf("Directive '%s' is not allowed within a Match block", d.spelt)
 	}
 	scratch := defaults()
 	if err := d.keyword.set(scratch, d); err != nil {

@@ -45,14 +45,28 @@ func file(field func(*values) *string) setter {
 	}, field)
 }
 
+// homeFile is the name of a file that may be relative to the home directory of
+// the user who logs in; "" for none.
+func homeFile(field func(*values) *string) setter {
+	return single(func(arg string) (string, error) {
+		path, err := expandHome(arg)
+		return noneOr(path), err
+	}, field)
+}
+
 // choice is one of some words in upper or lower case; the table gives the
 // spelling that is kept.
 func choice(words map[string]string, field func(*values) *string) setter {
-	return single(func(arg string) (string, error) {
-		if word, ok := words[strings.ToLower(arg)]; ok {
-			return word, nil
+	return single(oneOf(words), field)
+}
+
+// durationOrNone takes "none" for no limit as well.
+func durationOrNone(field func(*values) *time.Duration) setter {
+	return single(func(arg string) (time.Duration, error) {
+		if noneOr(arg) == "" {
+			return 0, nil
 		}
-		return "", fmt.Errorf("unsupported option %q", arg)
+		return parseDuration(arg)
 	}, field)
 }
 
@@ -64,6 +78,16 @@ func raw(field func(*values) *string) setter {
 	}
 }
 
+// command is the raw line of a program to run, "" for none.
+func command(field func(*values) *string) setter {
+	return func(v *values, d *directive) error {
+		if noneOr(d.rest) != "" && d.rest[0] != '/' {
+			return fmt.Errorf("%s must be an absolute path", d.spelt)
+		}
+		return raw(field)(v, d)
+	}
+}
+
 // setVersionAddendum takes what fits the identification string (RFC 4253 section 4.2).
 func setVersionAddendum(v *values, d *directive) error {
 	if strings.ContainsFunc(d.rest, func(r rune) bool { return r < ' ' || r > '~' }) {
@@ -71,15 +95,6 @@ func setVersionAddendum(v *values, d *directive) error {
 	}
 	v.VersionAddendum = noneOr(d.rest)
 	return nil
-}
-
-// setPidFile keeps the name, so that a dump has it.
-func setPidFile(v *values, d *directive) error {
-	err := file(func(v *values) *string { return &v.PidFile })(v, d)
-	if v.PidFile != "" {
-		v.note("not written: this server is no daemon")
-	}
-	return err
 }
 
 // setPermitUserEnvironment reads yes, no or a list of patterns. Like sshd it
@@ -96,9 +111,6 @@ func setPermitUserEnvironment(v *values, d *directive) error {
 		arg = ""
 	}
 	v.PermitUserEnvironment = arg
-	if arg != "" {
-		v.note("effective for environment= in authorized_keys only: ~/.ssh/environment is not read")
-	}
 	return nil
 }
 
@@ -137,41 +149,6 @@ func algorithmList(of algorithms, field func(*values) *[]string) setter {
 	}
 }
 
-// ignored accepts anything.
-func ignored(reason string) setter {
-	return func(v *values, d *directive) error {
-		v.note("ignored: %s", reason)
-		return nil
-	}
-}
-
-// pending accepts anything too, for a directive that this server does not obey
-// yet. The values in harmless ask for what it does anyway.
-func pending(harmless ...string) setter {
-	return func(v *values, d *directive) error {
-		args, err := d.some()
-		if err == nil && !slices.Contains(harmless, strings.ToLower(args[0])) {
-			v.note("not yet effective in this server")
-		}
-		return err
-	}
-}
-
-// offOnly accepts a feature that this server lacks when it is switched off, and
-// refuses it when it is switched on: who asks for it relies on it.
-func offOnly(off, reason string) setter {
-	return func(_ *values, d *directive) error {
-		arg, err := d.one()
-		if err != nil {
-			return err
-		}
-		if !strings.EqualFold(arg, off) {
-			return fmt.Errorf("%s %s is not supported: %s: set it to %s or remove the line", d.spelt, arg, reason, off)
-		}
-		return nil
-	}
-}
-
 func addPort(v *values, d *directive) error {
 	arg, err := d.one()
 	if err != nil {
@@ -192,16 +169,19 @@ func addListenAddress(v *values, d *directive) error {
 	return err
 }
 
-func addHostKey(v *values, d *directive) error {
-	arg, err := d.one()
-	if err != nil {
+// addFile appends the absolute name of a file that is not in the list yet.
+func addFile(field func(*values) *[]string) setter {
+	return func(v *values, d *directive) error {
+		arg, err := d.one()
+		if err != nil {
+			return err
+		}
+		path, err := absolute(arg)
+		if list := field(v); !slices.Contains(*list, path) {
+			*list = append(*list, path)
+		}
 		return err
 	}
-	path, err := absolute(arg)
-	if !slices.Contains(v.HostKeys, path) {
-		v.HostKeys = append(v.HostKeys, path)
-	}
-	return err
 }
 
 func setAuthorizedKeysFile(v *values, d *directive) error {
@@ -236,8 +216,9 @@ func addSubsystem(v *values, d *directive) error {
 	if len(d.args) < 2 || d.args[0] == "" || d.args[1] == "" {
 		return fmt.Errorf("%s missing argument: want a name and a command", d.spelt)
 	}
-	if _, taken := v.Subsystems[d.args[0]]; !taken {
-		v.Subsystems[d.args[0]] = joinArguments(d.args[1:])
+	if name := d.args[0]; v.Subsystems[name] == "" {
+		v.Subsystems[name] = joinArguments(d.args[1:])
+		v.subsystems = append(v.subsystems, name)
 	}
 	return nil
 }
@@ -285,16 +266,21 @@ func setRekeyLimit(v *values, d *directive) error {
 	return err
 }
 
-func checkAuthenticationMethods(_ *values, d *directive) error {
+// setAuthenticationMethods takes what keys alone can meet.
+func setAuthenticationMethods(v *values, d *directive) error {
 	args, err := d.some()
 	if err != nil {
 		return err
 	}
 	for _, arg := range args {
+		if arg == "any" && len(args) > 1 {
+			return fmt.Errorf(`"any" must appear alone in %s`, d.spelt)
+		}
 		if arg != "any" && arg != "publickey" {
 			return fmt.Errorf("%s %s is not supported: only publickey is offered: set it to publickey", d.spelt, arg)
 		}
 	}
+	v.methods = args
 	return nil
 }
 

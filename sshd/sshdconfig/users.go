@@ -54,3 +54,15 @@ func checkUser(list string) error {
 	_, err := pattern.Origin(list[at+1:], "", netip.Addr{})
 	return err
 }
+
+// AcceptsKey tells whether PubkeyAcceptedAlgorithms has an algorithm for a type
+// of keys or certificates. RSA has several, whose names differ from the type's.
+func (s Settings) AcceptsKey(keyType string) bool {
+	accepted := s.PubkeyAcceptedAlgorithms
+	if len(accepted) == 0 {
+		accepted = userKeyTypes.standard
+	}
+	suffix, isRSA := strings.CutPrefix(keyType, "ssh-rsa")
+	return slices.Contains(accepted, keyType) ||
+		isRSA && (slices.Contains(accepted, "rsa-sha2-256"+suffix) || slices.Contains(accepted, "rsa-sha2-512"+suffix))
+}

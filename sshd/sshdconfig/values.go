@@ -1,14 +1,9 @@
 package sshdconfig
 
 import (
-	"errors"
 	"fmt"
-	"math"
 	"net"
-	"path/filepath"
 	"strconv"
-	"strings"
-	"time"
 )
 
 // values are everything that directives set.
@@ -18,47 +13,17 @@ type values struct {
 	ports  []int
 	listen []listenAddress
 	notes  []string // warnings about the directive just obeyed
+
+	// What a dump shows as it was written.
+	methods    []string          // AuthenticationMethods
+	timeouts   []string          // ChannelTimeout
+	subsystems []string          // the names in order
+	inert      map[string]string // directives without effect, by keyword in lower case
+
+	penalties map[string]bool // the offences that have had their first value
 }
 
 type listenAddress struct{ host, port string } // port "" for each of the ports
-
-// defaults are sshd's own, as sshd_config(5) gives them.
-func defaults() *values {
-	return &values{
-		Settings: Settings{
-			PermitRootLogin:      "prohibit-password",
-			PubkeyAuthentication: true,
-			AuthorizedKeysFiles:  []string{".ssh/authorized_keys", ".ssh/authorized_keys2"},
-			StrictModes:          true,
-			MaxAuthTries:         6,
-			RequiredRSASize:      1024,
-			Subsystems:           map[string]string{},
-			PermitTTY:            true,
-			MaxSessions:          10,
-			PrintMotd:            true,
-			ClientAliveCountMax:  3,
-
-			LogLevel:                   "INFO",
-			TouchRequired:              true,
-			AllowTCPForwarding:         "yes",
-			AllowStreamLocalForwarding: "yes",
-			AllowAgentForwarding:       true,
-			GatewayPorts:               "no",
-			StreamLocalBindMask:        0o177,
-			PermitUserRC:               true,
-			IPQoS:                      [2]int{-1, -1},
-		},
-		Server: Server{
-			AddressFamily:   "any",
-			LoginGraceTime:  2 * time.Minute,
-			MaxStartups:     MaxStartups{Begin: 10, Rate: 30, Full: 100},
-			FingerprintHash: "sha256",
-			PerSource:       PerSource{Prefix4: 32, Prefix6: 128},
-			PidFile:         "/run/sshd.pid",
-			TCPKeepAlive:    true,
-		},
-	}
-}
 
 func (v *values) note(format string, args ...any) {
 	v.notes = append(v.notes, fmt.Sprintf(format, args...))
@@ -86,139 +51,4 @@ func (v *values) listenAddresses() []string {
 		}
 	}
 	return list
-}
-
-// one returns the only argument of a directive.
-func (d *directive) one() (string, error) {
-	if len(d.args) == 0 || d.args[0] == "" {
-		return "", fmt.Errorf("%s missing argument", d.spelt)
-	}
-	if len(d.args) > 1 {
-		return "", fmt.Errorf("keyword %s extra arguments at end of line", d.spelt)
-	}
-	return d.args[0], nil
-}
-
-// some returns the arguments of a directive that takes one or more.
-func (d *directive) some() ([]string, error) {
-	if len(d.args) == 0 {
-		return nil, fmt.Errorf("%s missing argument", d.spelt)
-	}
-	for _, arg := range d.args {
-		if arg == "" {
-			return nil, fmt.Errorf("keyword %s empty argument", d.spelt)
-		}
-	}
-	return d.args, nil
-}
-
-func parseFlag(arg string) (bool, error) {
-	switch strings.ToLower(arg) {
-	case "yes":
-		return true, nil
-	case "no":
-		return false, nil
-	}
-	return false, fmt.Errorf("unsupported option %q", arg)
-}
-
-func parseCount(arg string) (int, error) {
-	n, err := strconv.ParseUint(arg, 10, 31)
-	if err != nil {
-		return 0, fmt.Errorf("integer value %q invalid", arg)
-	}
-	return int(n), nil
-}
-
-// parsePort takes a number. Unlike sshd it takes 0 too, for any free port.
-func parsePort(arg string) (int, error) {
-	n, err := strconv.ParseUint(arg, 10, 16)
-	if err != nil {
-		return 0, fmt.Errorf("badly formatted port number %q", arg)
-	}
-	return int(n), nil
-}
-
-var secondsPerUnit = map[byte]uint64{'s': 1, 'm': 60, 'h': 3600, 'd': 86400, 'w': 604800}
-
-// parseDuration reads the TIME FORMATS of sshd_config(5), such as 90, 1h30m or
-// 2w. A number without a unit is in seconds.
-func parseDuration(arg string) (time.Duration, error) {
-	invalid := fmt.Errorf("invalid time value %q: want seconds, or numbers with s, m, h, d or w as in 1h30m", arg)
-	total, rest := uint64(0), strings.ToLower(arg)
-	if rest == "" {
-		return 0, invalid
-	}
-	for rest != "" {
-		digits := len(rest) - len(strings.TrimLeft(rest, "0123456789"))
-		n, err := strconv.ParseUint(rest[:digits], 10, 31)
-		if err != nil {
-			return 0, invalid
-		}
-		unit := uint64(1)
-		if rest = rest[digits:]; rest != "" {
-			unit = secondsPerUnit[rest[0]]
-			rest = rest[1:]
-		}
-		total += n * unit
-		if unit == 0 || total > math.MaxInt32 {
-			return 0, invalid
-		}
-	}
-	return time.Duration(total) * time.Second, nil
-}
-
-// parseSize reads a number of bytes, with K, M or G for powers of 1024.
-func parseSize(arg string) (uint64, error) {
-	digits := strings.TrimRight(arg, "KkMmGg")
-	n, err := strconv.ParseUint(digits, 10, 32)
-	if err != nil || len(arg)-len(digits) > 1 {
-		return 0, fmt.Errorf("bad size %q: want a number, or one with K, M or G", arg)
-	}
-	switch strings.ToUpper(arg[len(digits):]) {
-	case "K":
-		n <<= 10
-	case "M":
-		n <<= 20
-	case "G":
-		n <<= 30
-	}
-	return n, nil
-}
-
-// noneOr is "" for "none", which clears a text.
-func noneOr(text string) string {
-	if strings.EqualFold(text, "none") {
-		return ""
-	}
-	return text
-}
-
-var errHostPort = errors.New("bad address:port usage")
-
-// parseListen reads host, host:port, [host]:port or a bare IPv6 address.
-func parseListen(arg string) (listenAddress, error) {
-	if strings.Count(arg, ":") > 1 && !strings.HasPrefix(arg, "[") {
-		return listenAddress{host: arg}, nil
-	}
-	if bare, ok := strings.CutPrefix(arg, "["); ok && strings.HasSuffix(bare, "]") {
-		return listenAddress{host: strings.TrimSuffix(bare, "]")}, nil
-	}
-	if !strings.Contains(arg, ":") {
-		return listenAddress{host: arg}, nil
-	}
-	host, port, err := net.SplitHostPort(arg)
-	if err != nil || host == "" {
-		return listenAddress{}, errHostPort
-	}
-	_, err = parsePort(port)
-	return listenAddress{host: host, port: port}, err
-}
-
-// absolute makes a file name absolute; "none" stays as it is.
-func absolute(name string) (string, error) {
-	if strings.EqualFold(name, "none") {
-		return "none", nil
-	}
-	return filepath.Abs(name)
 }
