@@ -3,45 +3,24 @@ package session
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/crypto/ssh"
 
 	"buildenv/sshd/jail"
 	"buildenv/sshd/sftp"
 )
 
-// inside is a job in this process: sftp or a builtin. It reads and writes the
-// channel through it, which tells when it was last busy.
+// inside is a job in this process: sftp, scp or a builtin.
 type inside struct {
-	channel ssh.Channel
-	ctx     context.Context
-	cancel  context.CancelFunc
-	done    chan struct{}
-	sftp    bool         // has idle times; a builtin is one command and has none
-	last    atomic.Int64 // when something was last read or written, UnixNano
+	ctx      context.Context
+	cancel   context.CancelFunc
+	done     chan struct{}
+	activity *sftp.Activity // of an sftp session; a command has none and is busy to its end
 }
-
-// idleAfter is how long nothing has to pass before a job counts as idle.
-// Within a transfer a client answers faster.
-const idleAfter = 200 * time.Millisecond
 
 // stopPatience is how long a job may take to return after its context ended.
 const stopPatience = 2 * time.Second
-
-func (i *inside) Read(p []byte) (int, error) {
-	n, err := i.channel.Read(p)
-	i.last.Store(time.Now().UnixNano())
-	return n, err
-}
-
-func (i *inside) Write(p []byte) (int, error) {
-	n, err := i.channel.Write(p)
-	i.last.Store(time.Now().UnixNano())
-	return n, err
-}
 
 func (i *inside) end(ctx context.Context, _ string, grace time.Duration) error {
 	await(ctx, grace, i.done, func() bool { return i.over() || i.idle() })
@@ -52,7 +31,7 @@ func (i *inside) end(ctx context.Context, _ string, grace time.Duration) error {
 	return nil
 }
 
-func (i *inside) idle() bool { return i.sftp && time.Since(time.Unix(0, i.last.Load())) > idleAfter }
+func (i *inside) idle() bool { return i.activity != nil && !i.activity.Busy() }
 
 func (i *inside) over() bool {
 	select {
@@ -63,12 +42,12 @@ func (i *inside) over() bool {
 	}
 }
 
-// runInside runs work as a job of the table.
-func (s *session) runInside(isSFTP bool, work func(*inside)) error {
+// runInside runs work as a job of the table. A job with an activity may be
+// ended as soon as it rests.
+func (s *session) runInside(activity *sftp.Activity, work func(*inside)) error {
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
-	i := &inside{channel: s.channel, ctx: ctx, cancel: cancel, done: make(chan struct{}), sftp: isSFTP}
-	i.last.Store(time.Now().UnixNano())
+	i := &inside{ctx: ctx, cancel: cancel, done: make(chan struct{}), activity: activity}
 	if err := s.Table.start(i, func() error { return nil }); err != nil {
 		return err
 	}
@@ -84,10 +63,10 @@ func (s *session) runBuiltin(command string) bool {
 		return false
 	}
 	handled := false
-	err := s.runInside(false, func(i *inside) {
+	err := s.runInside(nil, func(i *inside) {
 		stdout, stderr := s.streams()
 		var exit int
-		if handled, exit = s.Builtin(i.ctx, command, i, stdout, stderr); handled {
+		if handled, exit = s.Builtin(i.ctx, command, s.channel, stdout, stderr); handled {
 			s.sendExitStatus(exit)
 			s.out.closeWrite()
 		}
@@ -110,7 +89,7 @@ func (s *session) serveSFTP(wanted request) {
 		return
 	}
 	var err error
-	ending := s.runInside(true, func(i *inside) {
+	ending := s.runInside(new(sftp.Activity), func(i *inside) {
 		if err = s.sftp(i, strings.Fields(wanted.command)[1:]); i.ctx.Err() != nil {
 			err = nil // the client has left, or the server ends
 		}
@@ -130,11 +109,21 @@ func (s *session) sftp(i *inside, args []string) error {
 	if err != nil {
 		return err
 	}
-	options.Home, options.User, options.Log = s.Account.Home, s.Account.Name, s.Log.With("from", s.Remote)
+	options.Home, options.User, options.Client = s.Account.Home, s.Account.Name, s.Remote.Addr().Unmap().String()
+	options.Log, options.Stderr, options.Audit = s.Log.With("from", s.Remote), errorOutput{s.out}, s.Audit
+	options.Activity = i.activity
 	root, err := jail.Enter(s.Jail, defaultUmask)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	return sftp.Serve(i.ctx, i, root, options)
+	return sftp.Serve(i.ctx, s.stream(), root, options)
+}
+
+// stream is the channel for what speaks a protocol on it.
+func (s *session) stream() io.ReadWriter {
+	return struct {
+		io.Reader
+		io.Writer
+	}{s.channel, s.out}
 }

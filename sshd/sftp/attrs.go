@@ -1,6 +1,9 @@
 package sftp
 
 import (
+	"fmt"
+	"time"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -153,3 +156,28 @@ func byDescriptor(fd int) changer {
 		},
 	}
 }
+
+// sayChange logs and notes what a setstat asks for.
+func (s *session) sayChange(name string, a attrs) {
+	note := []any{"path", s.audited(name)}
+	if a.flags&attrSize != 0 {
+		s.say(LogInfo, "set %s size %d", quoted(name), a.size)
+		note = append(note, "size", a.size)
+	}
+	if a.flags&attrMode != 0 {
+		s.say(LogInfo, "set %s mode %04o", quoted(name), a.mode)
+		note = append(note, "mode", octal(a.mode&permissionBits))
+	}
+	if a.flags&attrTimes != 0 {
+		modified := time.Unix(int64(a.mtime), 0)
+		s.say(LogInfo, "set %s modtime %s", quoted(name), modified.Format("20060102-15:04:05"))
+		note = append(note, "modified", modified.UTC().Format(time.RFC3339))
+	}
+	if a.flags&attrOwner != 0 {
+		s.say(LogInfo, "set %s owner %d group %d", quoted(name), a.uid, a.gid)
+		note = append(note, "uid", a.uid, "gid", a.gid)
+	}
+	s.note(note...)
+}
+
+func octal(mode uint32) string { return fmt.Sprintf("%04o", mode) }

@@ -23,7 +23,10 @@ func (s *session) copyData(in *decoder, _ *packet) error {
 	if src.name == dst.name {
 		return errHandle // a file that is copied onto itself never ends
 	}
-	return s.copyRange(dst, toOffset, src, fromOffset, length)
+	before := dst.written
+	err = s.copyRange(dst, toOffset, src, fromOffset, length)
+	s.note("from", s.audited(src.name), "to", s.audited(dst.name), "written", dst.written-before)
+	return err
 }
 
 func (s *session) copyRange(dst *handle, dstOffset uint64, src *handle, srcOffset, length uint64) error {

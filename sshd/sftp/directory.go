@@ -7,16 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxBatch is how many entries one reply lists, as OpenSSH's. With names of
+// maxEntries is how many entries one reply lists, as OpenSSH's. With names of
 // 255 bytes, account names of maxAccountName and each name twice it stays well
 // below maxPacket.
-const maxBatch = 100
+const maxEntries = 100
 
 func (s *session) opendir(in *decoder, out *packet) error {
-	name := in.path()
+	name := in.string()
 	if err := in.err(); err != nil {
 		return err
 	}
+	s.say(LogInfo, "opendir %s", quoted(name))
 	h := &handle{name: name, directory: true}
 	if err := s.openHandle(h, unix.O_RDONLY|unix.O_DIRECTORY, 0, out); err != nil {
 		return err
@@ -58,7 +59,7 @@ func (h *handle) names() ([]string, error) {
 		h.dotsListed = true
 		names = []string{".", ".."}
 	}
-	more, err := h.file.Readdirnames(maxBatch - len(names))
+	more, err := h.file.Readdirnames(maxEntries - len(names))
 	names = append(names, more...)
 	if err == io.EOF && len(names) > 0 {
 		err = nil

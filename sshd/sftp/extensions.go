@@ -16,24 +16,26 @@ type extension struct {
 }
 
 var extensions = []extension{
-	{"posix-rename@openssh.com", "1", request{"posix-rename", true, onPaths(unix.Rename)}},
-	{"statvfs@openssh.com", "2", request{"statvfs", false, (*session).statvfs}},
-	{"fstatvfs@openssh.com", "2", request{"fstatvfs", false, onFile(fstatvfs)}},
-	{"hardlink@openssh.com", "1", request{"hardlink", true, onPaths(unix.Link)}},
-	{"fsync@openssh.com", "1", request{"fsync", true, onFile(fsync)}},
-	{"lsetstat@openssh.com", "1", request{"lsetstat", true, (*session).lsetstat}},
-	{"limits@openssh.com", "1", request{"limits", false, (*session).limits}},
-	{"expand-path@openssh.com", "1", request{"expand-path", false, (*session).expandPath}},
-	{"copy-data", "1", request{"copy-data", true, (*session).copyData}},
-	{"home-directory", "1", request{"home-directory", false, (*session).homeOf}},
-	{"users-groups-by-id@openssh.com", "1", request{"users-groups-by-id", false, (*session).usersGroupsByID}},
+	{"posix-rename@openssh.com", "1", request{"posix-rename", true, "rename", onPaths("posix-rename", unix.Rename)}},
+	{"statvfs@openssh.com", "2", request{"statvfs", false, "", (*session).statvfs}},
+	{"fstatvfs@openssh.com", "2", request{"fstatvfs", false, "", onFile("", fstatvfs)}},
+	{"hardlink@openssh.com", "1", request{"hardlink", true, "link", onPaths("hardlink", unix.Link)}},
+	{"fsync@openssh.com", "1", request{"fsync", true, "", onFile("fsync", fsync)}},
+	{"lsetstat@openssh.com", "1", request{"lsetstat", true, "setstat", (*session).lsetstat}},
+	{"limits@openssh.com", "1", request{"limits", false, "", (*session).limits}},
+	{"expand-path@openssh.com", "1", request{"expand-path", false, "", (*session).expandPath}},
+	{"copy-data", "1", request{"copy-data", true, "copy", (*session).copyData}},
+	{"home-directory", "1", request{"home-directory", false, "", (*session).homeOf}},
+	{"users-groups-by-id@openssh.com", "1", request{"users-groups-by-id", false, "", (*session).usersGroupsByID}},
 }
 
 func (s *session) statvfs(in *decoder, out *packet) error {
-	path := s.absolute(in.path())
+	name := in.string()
 	if err := in.err(); err != nil {
 		return err
 	}
+	s.say(LogInfo, "statvfs %s", quoted(name))
+	path := s.absolute(name)
 	var fs unix.Statfs_t
 	if err := s.inJail(func() error { return unix.Statfs(path, &fs) }); err != nil {
 		return err
@@ -81,7 +83,7 @@ func (s *session) limits(_ *decoder, out *packet) error {
 // expandPath is realpath with "~" and "~user". The plain tilde is the start
 // directory, which OpenSSH too takes for the home directory.
 func (s *session) expandPath(in *decoder, out *packet) error {
-	path := in.path()
+	path := in.string()
 	if err := in.err(); err != nil {
 		return err
 	}
@@ -96,6 +98,7 @@ func (s *session) expandPath(in *decoder, out *packet) error {
 		}
 		path = home + "/" + below
 	}
+	s.say(LogVerbose, "expand %s", quoted(s.absolute(path)))
 	return s.replyResolved(path, out)
 }
 

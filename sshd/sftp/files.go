@@ -63,15 +63,19 @@ func openFile(path string, flags int, mode uint32) (*os.File, error) {
 }
 
 func (s *session) open(in *decoder, out *packet) error {
-	name, flags, a := in.path(), openFlags(in.u32()), in.attrs()
+	name, wanted, a := in.string(), in.u32(), in.attrs()
 	if err := in.err(); err != nil {
 		return err
 	}
+	flags, mode := openFlags(wanted), a.permissions(0o666)
+	s.say(LogInfo, "open %s flags %s mode 0%o", quoted(name), openFlagString(wanted), mode)
+	s.note("path", s.audited(name), "flags", openFlagString(wanted), "mode", octal(mode))
 	if s.opts.ReadOnly && flags&(unix.O_ACCMODE|unix.O_CREAT|unix.O_TRUNC) != unix.O_RDONLY {
+		s.say(LogVerbose, "Refusing open request in read-only mode")
 		return unix.EACCES
 	}
 	h := &handle{name: name, appends: flags&unix.O_APPEND != 0}
-	return s.openHandle(h, flags, a.permissions(0o666), out)
+	return s.openHandle(h, flags, mode, out)
 }
 
 // openHandle opens the file that h names and replies with its number.
@@ -87,6 +91,9 @@ func (s *session) openHandle(h *handle, flags int, mode uint32, out *packet) err
 	if err != nil {
 		return err
 	}
+	if !h.directory {
+		s.activity.files.Add(1)
+	}
 	out.handle(s.handles.add(h))
 	return nil
 }
@@ -101,10 +108,26 @@ func (s *session) close(in *decoder, _ *packet) error {
 		return unix.ENOENT // OpenSSH's answer
 	}
 	delete(s.handles.open, n)
-	if !h.directory {
-		s.log.Info("sftp close", "path", h.name, "read", h.read.Load(), "written", h.written)
+	return s.closeHandle(h, "")
+}
+
+// closeHandle closes a handle and says what was done with it; how is "forced "
+// when it is not the client who closes.
+func (s *session) closeHandle(h *handle, how string) error {
+	err := h.file.Close()
+	if h.directory {
+		s.say(LogInfo, "%sclosedir %s", how, quoted(h.name))
+		return err
 	}
-	return h.file.Close()
+	s.activity.files.Add(-1)
+	read := h.read.Load()
+	s.say(LogInfo, "%sclose %s bytes read %d written %d", how, quoted(h.name), read, h.written)
+	s.note("path", s.audited(h.name), "read", read, "written", h.written)
+	if how != "" {
+		s.noted = append(s.noted, "forced", true)
+	}
+	s.record("close", err)
+	return err
 }
 
 // A fileRead is a READ request that is ready to be carried out.
@@ -131,18 +154,19 @@ func (s *session) decodeRead(id uint32, in *decoder, out *packet) (fileRead, err
 }
 
 // do reads straight into the reply, behind the place of its header.
-func (r fileRead) do() {
+func (r fileRead) do() error {
 	const header = headerSize + 4
 	b := r.reply.b[:header+r.length]
 	n, err := r.handle.file.ReadAt(b[header:], r.offset)
 	if n == 0 && err != nil {
 		r.reply.status(r.id, err)
-		return
+		return err
 	}
 	r.handle.read.Add(int64(n))
 	r.reply.begin(fxpData, r.id)
 	r.reply.u32(uint32(n))
 	r.reply.b = b[:header+n]
+	return nil
 }
 
 func (s *session) write(in *decoder, _ *packet) error {
@@ -161,8 +185,9 @@ func (s *session) write(in *decoder, _ *packet) error {
 	return h.writeAt(data, offset)
 }
 
-// onFile makes a request of what is done to the descriptor of an open file.
-func onFile(op func(fd int, out *packet) error) handler {
+// onFile makes a request of what is done to the descriptor of an open file,
+// and says so if there is a word for it.
+func onFile(word string, op func(fd int, out *packet) error) handler {
 	return func(s *session, in *decoder, out *packet) error {
 		n := in.handle()
 		if err := in.err(); err != nil {
@@ -171,6 +196,9 @@ func onFile(op func(fd int, out *packet) error) handler {
 		h, err := s.handles.file(n)
 		if err != nil {
 			return err
+		}
+		if word != "" {
+			s.say(LogVerbose, "%s %s", word, quoted(h.name))
 		}
 		return onDescriptor(h.file, func(fd int) error { return op(fd, out) })
 	}
@@ -197,5 +225,6 @@ func (s *session) fsetstat(in *decoder, _ *packet) error {
 	if err != nil {
 		return err
 	}
+	s.sayChange(h.name, a)
 	return onDescriptor(h.file, func(fd int) error { return a.apply(byDescriptor(fd)) })
 }

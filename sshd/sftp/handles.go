@@ -50,12 +50,6 @@ func (h *handles) add(f *handle) uint64 {
 	return h.next
 }
 
-func (h *handles) closeAll() {
-	for _, f := range h.open {
-		f.file.Close()
-	}
-}
-
 // handle decodes the number of a handle. What is not eight bytes long was not
 // given out by this server and reads as zero, which is no handle either.
 func (d *decoder) handle() uint64 {

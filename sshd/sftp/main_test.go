@@ -113,6 +113,12 @@ func startOpenSSH(t testing.TB, dir string, args ...string) *client {
 	t.Helper()
 	cmd := exec.Command(needTool(t, realServer), args...)
 	cmd.Dir = dir
+	return startCommand(t, cmd)
+}
+
+// startCommand runs a server and returns a client of it that has said hello.
+func startCommand(t testing.TB, cmd *exec.Cmd) *client {
+	t.Helper()
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package sftp
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -21,23 +22,39 @@ type Options struct {
 	// Allowed, if not empty, names the only requests that are answered (-p);
 	// those in Denied are refused in any case (-P). RequestNames lists the names.
 	Allowed, Denied []string
+	// LogLevel is what goes to Log (-l): by default nothing that clients do.
+	LogLevel LogLevel
+	// LogToStderr sends the log to Stderr instead (-e).
+	LogToStderr bool
+	// ListRequests answers with the names of the requests and serves nobody (-Q).
+	ListRequests bool
 
 	// Home is the user's home directory inside the jail; relative paths begin
 	// there. If it does not exist, they begin at the root.
 	Home string
-	// User is the user's name, for %u.
-	User string
-	// Log receives a record for each request that names a file: those that
-	// open or change something at level info, the others at debug. It may be nil.
+	// User is the user's name, for %u and the log; Client is the address that
+	// the user comes from, for the log.
+	User, Client string
+	// Log receives lines in OpenSSH's words, as LogLevel says. It may be nil.
 	Log *slog.Logger
+	// Stderr is where LogToStderr sends them.
+	Stderr io.Writer
+	// Audit receives one record for each request that opens, closes, removes or
+	// changes something, "sftp.open" and so on, whatever LogLevel says. It may
+	// be nil.
+	Audit *slog.Logger
+	// Activity, if not nil, tells how busy the session is.
+	Activity *Activity
+
+	complaints []string // about options that sftp-server(8) complains about and goes on
 }
 
 // ParseOptions reads the words that follow internal-sftp in sshd_config(5), in
 // the manner of getopt(3): clusters (-eR) and attached values (-u022) are
-// understood. Log options (-e, -f, -l) are accepted and change nothing, since
-// Options.Log decides. What sftp-server(8) would ignore, an extra word or an
-// unknown name of a request, is an error here, for in a list of denied
-// requests a misspelt name would silently allow.
+// understood. The log facility (-f) changes nothing, since Options.Log is where
+// lines go; after -c the rest is ignored. What sftp-server(8) would ignore, an
+// extra word or an unknown name of a request, is an error here, for in a list
+// of denied requests a misspelt name would silently allow.
 func ParseOptions(args []string) (Options, error) {
 	var o Options
 	for len(args) > 0 {
@@ -49,8 +66,11 @@ func ParseOptions(args []string) (Options, error) {
 		for cluster := word[1:]; cluster != ""; {
 			letter := cluster[0]
 			cluster = cluster[1:]
+			if letter == 'c' {
+				return o, nil
+			}
 			value := ""
-			if strings.IndexByte("dflpPu", letter) >= 0 {
+			if strings.IndexByte("dflpPQu", letter) >= 0 {
 				if cluster == "" && len(args) == 0 {
 					return Options{}, fmt.Errorf("internal-sftp: option -%c needs a value", letter)
 				}
@@ -79,11 +99,39 @@ func (o *Options) set(letter byte, value string) (err error) {
 		o.Allowed, err = parseRequests(value)
 	case 'P':
 		o.Denied, err = parseRequests(value)
-	case 'e', 'f', 'l':
+	case 'l':
+		o.LogLevel, err = parseLogLevel(value)
+		o.complain(err)
+		return nil
+	case 'f':
+		o.complain(checkFacility(value))
+	case 'e':
+		o.LogToStderr = true
+	case 'Q':
+		if o.ListRequests = strings.EqualFold(value, "requests"); !o.ListRequests {
+			err = fmt.Errorf("unknown query %q: want requests", value)
+		}
 	default:
-		err = fmt.Errorf("not supported: use some of -d -e -f -l -p -P -R -u")
+		err = fmt.Errorf("not supported: use some of -d -e -f -l -p -P -Q -R -u")
 	}
 	return err
+}
+
+// complain keeps for the log what shall not keep users from their files.
+func (o *Options) complain(err error) {
+	if err != nil {
+		o.complaints = append(o.complaints, "internal-sftp: "+err.Error())
+	}
+}
+
+// checkFacility knows the words of option -f.
+func checkFacility(word string) error {
+	known := []string{"DAEMON", "USER", "AUTH", "AUTHPRIV",
+		"LOCAL0", "LOCAL1", "LOCAL2", "LOCAL3", "LOCAL4", "LOCAL5", "LOCAL6", "LOCAL7"}
+	if !slices.Contains(known, strings.ToUpper(word)) {
+		return fmt.Errorf("log facility %q: want one of %s", word, strings.Join(known, ", "))
+	}
+	return nil
 }
 
 func parseUmask(s string) (*int, error) {
@@ -105,12 +153,18 @@ func parseRequests(list string) ([]string, error) {
 	return names, nil
 }
 
-// permits says whether the options let the client make a request.
-func (o *Options) permits(r request) bool {
-	if o.ReadOnly && r.writes || slices.Contains(o.Denied, r.name) {
-		return false
+// refusal is why the options do not let the client make a request, in
+// OpenSSH's words; "" if they do.
+func (o *Options) refusal(r request) string {
+	switch {
+	case o.ReadOnly && r.writes:
+		return "Refusing " + r.name + " request in read-only mode"
+	case slices.Contains(o.Denied, r.name):
+		return "Refusing denylisted " + r.name + " request"
+	case len(o.Allowed) > 0 && !slices.Contains(o.Allowed, r.name):
+		return "Refusing non-allowlisted " + r.name + " request"
 	}
-	return len(o.Allowed) == 0 || slices.Contains(o.Allowed, r.name)
+	return ""
 }
 
 // startDirectories are where relative paths may begin, best first.

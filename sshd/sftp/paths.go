@@ -28,34 +28,42 @@ func (s *session) inJail(op func() error) error {
 }
 
 // onPath makes a request of what is done to one path.
-func onPath(op func(path string) error) handler {
+func onPath(word string, op func(path string) error) handler {
 	return func(s *session, in *decoder, _ *packet) error {
-		path := s.absolute(in.path())
+		name := in.string()
 		if err := in.err(); err != nil {
 			return err
 		}
+		s.say(LogInfo, "%s name %s", word, quoted(name))
+		s.note("path", s.audited(name))
+		path := s.absolute(name)
 		return s.inJail(func() error { return op(path) })
 	}
 }
 
 // onPaths makes a request of what is done to two paths, old and new.
-func onPaths(op func(from, to string) error) handler {
+func onPaths(word string, op func(from, to string) error) handler {
 	return func(s *session, in *decoder, _ *packet) error {
-		from, to := s.absolute(in.path()), s.absolute(in.path())
+		from, to := in.string(), in.string()
 		if err := in.err(); err != nil {
 			return err
 		}
+		s.say(LogInfo, "%s old %s new %s", word, quoted(from), quoted(to))
+		s.note("path", s.audited(from), "to", s.audited(to))
+		from, to = s.absolute(from), s.absolute(to)
 		return s.inJail(func() error { return op(from, to) })
 	}
 }
 
 // statPath makes STAT or LSTAT of the system call.
-func statPath(stat func(string, *unix.Stat_t) error) handler {
+func statPath(word string, stat func(string, *unix.Stat_t) error) handler {
 	return func(s *session, in *decoder, out *packet) error {
-		path := s.absolute(in.path())
+		name := in.string()
 		if err := in.err(); err != nil {
 			return err
 		}
+		s.say(LogVerbose, "%s name %s", word, quoted(name))
+		path := s.absolute(name)
 		var st unix.Stat_t
 		if err := s.inJail(func() error { return stat(path, &st) }); err != nil {
 			return err
@@ -101,29 +109,37 @@ func renameByLink(from, to string) error {
 }
 
 func (s *session) mkdir(in *decoder, _ *packet) error {
-	path, a := s.absolute(in.path()), in.attrs()
+	name, a := in.string(), in.attrs()
 	if err := in.err(); err != nil {
 		return err
 	}
-	return s.inJail(func() error { return unix.Mkdir(path, a.permissions(0o777)) })
+	path, mode := s.absolute(name), a.permissions(0o777)
+	s.say(LogInfo, "mkdir name %s mode 0%o", quoted(name), mode)
+	s.note("path", s.audited(name), "mode", octal(mode))
+	return s.inJail(func() error { return unix.Mkdir(path, mode) })
 }
 
 // symlink takes the target first, as OpenSSH's client sends it; the draft has
 // it the other way round, and OpenSSH's order has become the standard one. The
 // target is stored as it is: it may be relative to the link, or not exist.
 func (s *session) symlink(in *decoder, _ *packet) error {
-	target, link := in.path(), s.absolute(in.path())
+	target, name := in.string(), in.string()
 	if err := in.err(); err != nil {
 		return err
 	}
+	s.say(LogInfo, "symlink old %s new %s", quoted(target), quoted(name))
+	s.note("path", s.audited(name), "target", printable(target))
+	link := s.absolute(name)
 	return s.inJail(func() error { return unix.Symlink(target, link) })
 }
 
 func (s *session) readlink(in *decoder, out *packet) error {
-	path := s.absolute(in.path())
+	name := in.string()
 	if err := in.err(); err != nil {
 		return err
 	}
+	s.say(LogVerbose, "readlink %s", quoted(name))
+	path := s.absolute(name)
 	var target string
 	err := s.inJail(func() (err error) {
 		target, err = readlink(path)
@@ -137,19 +153,23 @@ func (s *session) readlink(in *decoder, out *packet) error {
 }
 
 func (s *session) setstat(in *decoder, _ *packet) error {
-	path, a := s.absolute(in.path()), in.attrs()
+	name, a := in.string(), in.attrs()
 	if err := in.err(); err != nil {
 		return err
 	}
+	s.sayChange(name, a)
+	path := s.absolute(name)
 	return s.inJail(func() error { return a.apply(byPath(path, 0)) })
 }
 
 // lsetstat is setstat for the link itself, extension lsetstat@openssh.com.
 func (s *session) lsetstat(in *decoder, _ *packet) error {
-	path, a := s.absolute(in.path()), in.attrs()
+	name, a := in.string(), in.attrs()
 	if err := in.err(); err != nil {
 		return err
 	}
+	s.sayChange(name, a)
+	path := s.absolute(name)
 	if a.flags&attrSize != 0 {
 		return unix.EINVAL // a link has no size to set
 	}

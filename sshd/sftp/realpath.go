@@ -1,6 +1,7 @@
 package sftp
 
 import (
+	"cmp"
 	"errors"
 	"path"
 	"strings"
@@ -15,10 +16,11 @@ const (
 )
 
 func (s *session) realpath(in *decoder, out *packet) error {
-	name := in.path()
+	name := in.string()
 	if err := in.err(); err != nil {
 		return err
 	}
+	s.say(LogVerbose, "realpath %s", quoted(cmp.Or(name, ".")))
 	return s.replyResolved(name, out)
 }
 

@@ -9,12 +9,11 @@
 // that are open are read and written from outside.
 //
 // A session is a pipeline. One goroutine receives packets, one carries them
-// out in the order of their arrival, one reads files, one sends replies. The
-// rule of order is simple: a read is carried out while the next request is
-// looked at; any other request waits until the reads before it are done, and is
-// done before the next one is looked at. So replies come in the order of the
-// requests, and a client that sends write, fsync, close and rename without
-// waiting for the answers gets what it means.
+// out in the order of their arrival, a few read files, one sends replies. The
+// rule of order is simple: reads run side by side and their replies may pass
+// each other; any other request waits until the reads before it are done, and
+// is done before the next request is looked at. So a client that sends write,
+// fsync, close and rename without waiting for the answers gets what it means.
 //
 // Where OpenSSH's behaviour would harm the work on images, this server
 // differs: setstat changes the owner before the mode, so that the set-user-ID
@@ -22,22 +21,18 @@
 package sftp
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"buildenv/sshd/jail"
 
 	"golang.org/x/sys/unix"
 )
-
-// queueLength is how many packets may wait for each goroutine. It bounds the
-// memory of a session to a few MiB.
-const queueLength = 4
 
 // errEnded is returned when the session is over before a request is.
 var errEnded = errors.New("session ended")
@@ -48,13 +43,16 @@ type session struct {
 	jail        *jail.Jail
 	opts        Options
 	log         *slog.Logger
-	start       string // absolute; relative paths begin here
+	activity    *Activity // never nil
+	start       string    // absolute; relative paths begin here
 	initialised bool
 	handles     handles
 	accounts    accounts // as of the last opendir
+	in          decoder  // of the current request
+	noted       []any    // for its audit record
 
 	done    <-chan struct{} // closed when the session is over
-	reads   chan fileRead   // to the goroutine that reads files
+	reads   chan fileRead   // to the goroutines that read files
 	reading sync.WaitGroup  // the reads that are under way
 	replies chan *packet    // to the goroutine that sends
 }
@@ -68,13 +66,18 @@ func Serve(ctx context.Context, rw io.ReadWriter, j *jail.Jail, opts Options) er
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s := newSession(ctx, j, opts)
-	defer s.handles.closeAll()
+	if opts.ListRequests {
+		_, err := io.WriteString(rw, strings.Join(RequestNames(), "\n")+"\n")
+		return err
+	}
+	s.greet()
+	defer s.leave()
 
 	received := make(chan *packet, queueLength)
 	broken := make(chan error, 1)
 	go func() {
 		defer close(received)
-		broken <- receive(ctx, rw, received)
+		broken <- s.receive(ctx, rw, received)
 	}()
 	sent := make(chan struct{})
 	go func() {
@@ -83,7 +86,9 @@ func Serve(ctx context.Context, rw io.ReadWriter, j *jail.Jail, opts Options) er
 			cancel(err)
 		}
 	}()
-	go s.readFiles()
+	for range parallelReads {
+		go s.readFiles()
+	}
 
 	err := s.answerAll(received)
 	if err == nil {
@@ -103,17 +108,21 @@ func Serve(ctx context.Context, rw io.ReadWriter, j *jail.Jail, opts Options) er
 
 func newSession(ctx context.Context, j *jail.Jail, opts Options) *session {
 	s := &session{
-		jail:    j,
-		opts:    opts,
-		log:     opts.Log,
-		start:   "/",
-		handles: handles{open: make(map[uint64]*handle)},
-		done:    ctx.Done(),
-		reads:   make(chan fileRead),
-		replies: make(chan *packet, queueLength),
+		jail:     j,
+		opts:     opts,
+		log:      opts.Log,
+		activity: opts.Activity,
+		start:    "/",
+		handles:  handles{open: make(map[uint64]*handle)},
+		done:     ctx.Done(),
+		reads:    make(chan fileRead),
+		replies:  make(chan *packet, queueLength),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.activity == nil {
+		s.activity = new(Activity)
 	}
 	for _, dir := range opts.startDirectories() {
 		if s.isDirectory(dir) {
@@ -130,118 +139,18 @@ func (s *session) isDirectory(path string) bool {
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
-// receive passes packets on until the stream ends; nil is a clean end.
-func receive(ctx context.Context, r io.Reader, received chan<- *packet) error {
-	buffered := bufio.NewReader(r)
-	for {
-		p, err := readPacket(buffered)
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("receive: %w", err)
-		}
-		select {
-		case received <- p:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+// greet and leave say who came and went, in sshd's words.
+func (s *session) greet() {
+	for _, complaint := range s.opts.complaints {
+		s.log.Error(complaint)
 	}
+	s.say(LogInfo, "session opened for local user %s from [%s]", s.opts.User, s.opts.Client)
 }
 
-// answerAll carries out requests until there are no more or the session ends.
-func (s *session) answerAll(received <-chan *packet) error {
-	for {
-		select {
-		case <-s.done:
-			return errEnded
-		case p, more := <-received:
-			if !more {
-				return nil
-			}
-			err := s.answer(p)
-			p.free()
-			if err != nil {
-				return err
-			}
-		}
+// leave closes what the client left open.
+func (s *session) leave() {
+	for _, h := range s.handles.open {
+		s.closeHandle(h, "forced ")
 	}
-}
-
-// schedule has a read carried out while the session goes on.
-func (s *session) schedule(r fileRead) error {
-	s.reading.Add(1)
-	select {
-	case s.reads <- r:
-		return nil
-	case <-s.done:
-		s.reading.Done()
-		return errEnded
-	}
-}
-
-// readFiles carries out reads until the session ends. There is one such
-// goroutine, or their replies would pass each other: OpenSSH's scp keeps a file
-// only up to the first gap.
-func (s *session) readFiles() {
-	for {
-		select {
-		case <-s.done:
-			return
-		case r := <-s.reads:
-			r.do()
-			s.send(r.reply)
-			s.reading.Done()
-		}
-	}
-}
-
-// send queues a reply. It is safe for concurrent use.
-func (s *session) send(p *packet) error {
-	p.finish()
-	select {
-	case s.replies <- p:
-		return nil
-	case <-s.done:
-		return errEnded
-	}
-}
-
-// ended reports whether the session is over, for requests that take long.
-func (s *session) ended() bool {
-	select {
-	case <-s.done:
-		return true
-	default:
-		return false
-	}
-}
-
-// transmit writes replies until there are no more or the session ends.
-func (s *session) transmit(w io.Writer) error {
-	for {
-		select {
-		case <-s.done:
-			return nil
-		case p, more := <-s.replies:
-			if !more {
-				return nil
-			}
-			_, err := w.Write(p.b)
-			p.free()
-			if err != nil {
-				return fmt.Errorf("send: %w", err)
-			}
-		}
-	}
-}
-
-// finish sends what is left to be sent after the client's last request.
-func (s *session) finish(sent <-chan struct{}) {
-	s.reading.Wait()
-	close(s.replies)
-	select {
-	case <-sent:
-	case <-s.done:
-	}
+	s.say(LogInfo, "session closed for local user %s from [%s]", s.opts.User, s.opts.Client)
 }

@@ -67,11 +67,15 @@ func (p *packet) free() { packets.Put(p) }
 // readPacket reads one packet without its length word.
 // At the end of the stream between two packets the error is io.EOF itself.
 func readPacket(r *bufio.Reader) (*packet, error) {
-	var word [4]byte
-	if _, err := io.ReadFull(r, word[:]); err != nil {
+	word, err := r.Peek(4)
+	if err != nil {
+		if err == io.EOF && len(word) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
 		return nil, err
 	}
-	n := binary.BigEndian.Uint32(word[:])
+	n := binary.BigEndian.Uint32(word)
+	r.Discard(4)
 	if n > maxPacket {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", errMalformed, n, maxPacket)
 	}
@@ -118,7 +122,6 @@ func (p *packet) string(s string) { p.u32(uint32(len(s))); p.b = append(p.b, s..
 type decoder struct {
 	rest  []byte
 	short bool
-	paths []string // as the client named them, for the log
 }
 
 // err is errMalformed if a field was missing.
@@ -164,10 +167,3 @@ func (d *decoder) u64() uint64 {
 func (d *decoder) bytes() []byte { return d.take(d.u32()) }
 
 func (d *decoder) string() string { return string(d.bytes()) }
-
-// path is a string field that names a file.
-func (d *decoder) path() string {
-	path := d.string()
-	d.paths = append(d.paths, path)
-	return path
-}
