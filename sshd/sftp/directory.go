@@ -1,6 +1,7 @@
 package sftp
 
 import (
+	"errors"
 	"io"
 	"time"
 
@@ -60,6 +61,9 @@ func (h *handle) names() ([]string, error) {
 		names = []string{".", ".."}
 	}
 	more, err := h.file.Readdirnames(maxEntries - len(names))
+	if errors.Is(err, unix.ENOENT) { // the directory has been removed
+		return nil, io.EOF
+	}
 	names = append(names, more...)
 	if err == io.EOF && len(names) > 0 {
 		err = nil

@@ -2,6 +2,7 @@ package sftp
 
 import (
 	"encoding/binary"
+	"errors"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -18,9 +19,9 @@ type extension struct {
 var extensions = []extension{
 	{"posix-rename@openssh.com", "1", request{"posix-rename", true, "rename", onPaths("posix-rename", unix.Rename)}},
 	{"statvfs@openssh.com", "2", request{"statvfs", false, "", (*session).statvfs}},
-	{"fstatvfs@openssh.com", "2", request{"fstatvfs", false, "", onFile("", fstatvfs)}},
+	{"fstatvfs@openssh.com", "2", request{"fstatvfs", false, "", onFile(fstatvfs)}},
 	{"hardlink@openssh.com", "1", request{"hardlink", true, "link", onPaths("hardlink", unix.Link)}},
-	{"fsync@openssh.com", "1", request{"fsync", true, "", onFile("fsync", fsync)}},
+	{"fsync@openssh.com", "1", request{"fsync", true, "", (*session).fsync}},
 	{"lsetstat@openssh.com", "1", request{"lsetstat", true, "setstat", (*session).lsetstat}},
 	{"limits@openssh.com", "1", request{"limits", false, "", (*session).limits}},
 	{"expand-path@openssh.com", "1", request{"expand-path", false, "", (*session).expandPath}},
@@ -94,7 +95,7 @@ func (s *session) expandPath(in *decoder, out *packet) error {
 			home = s.homeDirectory(user)
 		}
 		if home == "" {
-			return unix.ENOENT
+			return errNoUser
 		}
 		path = home + "/" + below
 	}
@@ -114,7 +115,7 @@ func (s *session) homeOf(in *decoder, out *packet) error {
 		home = s.homeDirectory(user)
 	}
 	if home == "" {
-		return errNoUser
+		return errors.New("no home directory")
 	}
 	out.name(home)
 	return nil

@@ -185,9 +185,8 @@ func (s *session) write(in *decoder, _ *packet) error {
 	return h.writeAt(data, offset)
 }
 
-// onFile makes a request of what is done to the descriptor of an open file,
-// and says so if there is a word for it.
-func onFile(word string, op func(fd int, out *packet) error) handler {
+// onFile makes a request of what is done to the descriptor of an open file.
+func onFile(op func(fd int, out *packet) error) handler {
 	return func(s *session, in *decoder, out *packet) error {
 		n := in.handle()
 		if err := in.err(); err != nil {
@@ -196,9 +195,6 @@ func onFile(word string, op func(fd int, out *packet) error) handler {
 		h, err := s.handles.file(n)
 		if err != nil {
 			return err
-		}
-		if word != "" {
-			s.say(LogVerbose, "%s %s", word, quoted(h.name))
 		}
 		return onDescriptor(h.file, func(fd int) error { return op(fd, out) })
 	}
@@ -214,7 +210,18 @@ func fstat(fd int, out *packet) error {
 	return nil
 }
 
-func fsync(fd int, _ *packet) error { return unix.Fsync(fd) }
+func (s *session) fsync(in *decoder, _ *packet) error {
+	n := in.handle()
+	if err := in.err(); err != nil {
+		return err
+	}
+	h, err := s.handles.file(n)
+	if err != nil {
+		return unix.ENOENT // OpenSSH's answer
+	}
+	s.say(LogVerbose, "fsync %s", quoted(h.name))
+	return onDescriptor(h.file, unix.Fsync)
+}
 
 func (s *session) fsetstat(in *decoder, _ *packet) error {
 	n, a := in.handle(), in.attrs()

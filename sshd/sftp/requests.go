@@ -30,7 +30,7 @@ var requests = map[byte]request{
 	fxpRead:     {"read", false, "", nil},
 	fxpWrite:    {"write", true, "", (*session).write},
 	fxpLstat:    {"lstat", false, "", statPath("lstat", unix.Lstat)},
-	fxpFstat:    {"fstat", false, "", onFile("", fstat)},
+	fxpFstat:    {"fstat", false, "", onFile(fstat)},
 	fxpSetstat:  {"setstat", true, "setstat", (*session).setstat},
 	fxpFsetstat: {"fsetstat", true, "setstat", (*session).fsetstat},
 	fxpOpendir:  {"opendir", false, "", (*session).opendir},

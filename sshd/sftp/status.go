@@ -35,8 +35,11 @@ func statusOf(err error) uint32 {
 	if err == nil {
 		return statusOK
 	}
-	if err == io.EOF {
+	switch err {
+	case io.EOF:
 		return statusEOF
+	case errNoUser:
+		return statusNoSuchFile
 	}
 	var errno unix.Errno
 	if !errors.As(err, &errno) {
@@ -55,11 +58,18 @@ func statusOf(err error) uint32 {
 	return statusFailure
 }
 
+// messageOf is OpenSSH's word for how a request ended.
+func messageOf(err error) string {
+	if err == errNoUser {
+		return "no such user"
+	}
+	return statusMessages[statusOf(err)]
+}
+
 // status makes p the reply that says how request id ended.
 func (p *packet) status(id uint32, err error) {
-	code := statusOf(err)
 	p.begin(fxpStatus, id)
-	p.u32(code)
-	p.string(statusMessages[code])
+	p.u32(statusOf(err))
+	p.string(messageOf(err))
 	p.string("") // language tag
 }
