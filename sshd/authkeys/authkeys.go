@@ -46,47 +46,58 @@ type Entry struct {
 // is a problem that names the line, and is left out; so is what lies beyond
 // the bounds. The caller knows the file's name and adds it.
 func Parse(r io.Reader) (entries []Entry, problems []error) {
+	problems = eachLine(r, func(number int, line string) error {
+		entry, err := parseLine(line)
+		if err == nil {
+			entry.Line = number
+			entries = append(entries, entry)
+		}
+		return err
+	})
+	return entries, problems
+}
+
+// eachLine calls use with every line but empty ones and comments, and collects
+// its errors.
+func eachLine(r io.Reader, use func(number int, line string) error) (problems []error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
 	if err != nil {
 		problems = append(problems, fmt.Errorf("read keys: %w", err))
 	}
 	if len(text) > MaxFile {
-		problems = append(problems, fmt.Errorf("larger than %d bytes: the keys beyond are not read", MaxFile))
+		problems = append(problems, fmt.Errorf("larger than %d bytes: the lines beyond are not read", MaxFile))
 		text = text[:bytes.LastIndexByte(text, '\n')+1]
 	}
 	number := 0
 	for line := range strings.Lines(string(text)) {
 		number++
-		entry, ok, err := parseLine(strings.Trim(line, " \t\r\n"))
+		line = strings.Trim(line, " \t\r\n")
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		err := fmt.Errorf("longer than %d bytes", MaxLine)
+		if len(line) <= MaxLine {
+			err = use(number, line)
+		}
 		if err != nil {
 			problems = append(problems, fmt.Errorf("line %d: %w", number, err))
-		} else if ok {
-			entry.Line = number
-			entries = append(entries, entry)
 		}
 	}
-	return entries, problems
+	return problems
 }
 
-// parseLine reads one line; ok is false for an empty one and for a comment.
-func parseLine(line string) (entry Entry, ok bool, err error) {
-	if len(line) > MaxLine {
-		return Entry{}, false, fmt.Errorf("longer than %d bytes", MaxLine)
-	}
-	if line == "" || line[0] == '#' {
-		return Entry{}, false, nil
-	}
+func parseLine(line string) (entry Entry, err error) {
 	if !startsWithKey(line) {
 		var options string
 		if options, line, err = cutOptions(line); err != nil {
-			return Entry{}, false, err
+			return Entry{}, err
 		}
 		if entry.Options, err = parseOptions(options); err != nil {
-			return Entry{}, false, err
+			return Entry{}, err
 		}
 	}
 	entry.Key, entry.Comment, err = parseKey(line)
-	return entry, err == nil, err
+	return entry, err
 }
 
 // startsWithKey tells a key from options: no option begins like a key type.
@@ -99,7 +110,16 @@ func startsWithKey(line string) bool {
 	return false
 }
 
+// parseKey reads a key that is not a certificate.
 func parseKey(text string) (ssh.PublicKey, string, error) {
+	key, comment, err := parseAnyKey(text)
+	if _, isCertificate := key.(*ssh.Certificate); isCertificate {
+		return nil, "", fmt.Errorf("%s: a certificate, where a key is wanted: list the plain key, or its authority with cert-authority", key.Type())
+	}
+	return key, comment, err
+}
+
+func parseAnyKey(text string) (ssh.PublicKey, string, error) {
 	kind, rest := cutBlank(text)
 	encoded, comment := cutBlank(rest)
 	if encoded == "" {
@@ -116,9 +136,6 @@ func parseKey(text string) (ssh.PublicKey, string, error) {
 	if key.Type() != kind {
 		return nil, "", fmt.Errorf("%s key: the data is a key of type %s", kind, key.Type())
 	}
-	if _, isCertificate := key.(*ssh.Certificate); isCertificate {
-		return nil, "", fmt.Errorf("%s: a certificate, where a key is wanted: list the plain key, or its authority with cert-authority", kind)
-	}
 	return key, comment, nil
 }
 
@@ -131,44 +148,52 @@ func cutBlank(text string) (word, rest string) {
 	return text[:end], strings.TrimLeft(text[end:], " \t")
 }
 
-// find returns the first entry that holds key itself. Entries of certificate
-// authorities never match a plain key.
-func find(entries []Entry, key ssh.PublicKey) (Entry, bool) {
-	wanted := key.Marshal()
-	for _, entry := range entries {
-		if !entry.Options.CertAuthority && bytes.Equal(entry.Key.Marshal(), wanted) {
-			return entry, true
-		}
-	}
-	return Entry{}, false
+// Client is who wants to log in, and when.
+type Client struct {
+	User   string
+	Remote netip.Addr
+	Host   string // name of Remote; "" when names are not looked up, and patterns of names then see the address
+	Now    time.Time
 }
 
-// Authorize returns the first entry that holds key and whose options permit a
-// client from there at that time: like sshd, it goes on to a later line for
-// the same key when an earlier one refuses. The error is ErrNoKey, or the
-// reason of the last line that refused. Options.Permit explains the arguments.
-func Authorize(entries []Entry, key ssh.PublicKey, remote netip.Addr, host string, now time.Time) (Entry, error) {
+// Authorize returns the first entry that holds key, or the authority of the
+// certificate that key is, and whose options permit the client. Like sshd it
+// goes on to a later line when an earlier one refuses. For a certificate the
+// options are what both, line and certificate, allow. The error is ErrNoKey,
+// or the reason of the last line that refused.
+func Authorize(entries []Entry, key ssh.PublicKey, c Client) (Entry, error) {
+	wanted := key
+	cert, isCertificate := key.(*ssh.Certificate)
+	if isCertificate {
+		wanted = cert.SignatureKey
+	}
+	blob := wanted.Marshal()
 	refusal := ErrNoKey
-	for {
-		entry, ok := find(entries, key)
-		if !ok {
-			return Entry{}, refusal
+	for _, entry := range entries {
+		if entry.Options.CertAuthority != isCertificate || !bytes.Equal(entry.Key.Marshal(), blob) {
+			continue
 		}
-		err := entry.Options.Permit(remote, host, now)
+		err := entry.admit(cert, c)
 		if err == nil {
 			return entry, nil
 		}
 		refusal = fmt.Errorf("line %d: %w", entry.Line, err)
-		entries = after(entries, entry.Line)
 	}
+	return Entry{}, refusal
 }
 
-// after leaves out the entries up to a line.
-func after(entries []Entry, line int) []Entry {
-	for i, entry := range entries {
-		if entry.Line > line {
-			return entries[i:]
-		}
+// admit asks the options of an entry and, if it is not nil, the certificate.
+func (e *Entry) admit(cert *ssh.Certificate, c Client) error {
+	if err := e.Options.Permit(c.Remote, c.Host, c.Now); err != nil || cert == nil {
+		return err
 	}
-	return nil
+	names := []string{c.User}
+	if e.Options.Principals != nil {
+		names = e.Options.Principals
+	}
+	certified, err := certify(cert, names, c)
+	if err == nil {
+		e.Options, err = Merge(e.Options, certified)
+	}
+	return err
 }

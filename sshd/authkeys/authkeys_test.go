@@ -29,7 +29,7 @@ func newKey(t testing.TB) (ssh.PublicKey, string) {
 }
 
 // newCertificate returns the text of a certificate for a fresh key.
-func newCertificate(t *testing.T) string {
+func newCertificate(t testing.TB) string {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -78,6 +78,8 @@ func TestParseOptions(t *testing.T) {
 		{"no-touch-required", Options{NoTouchRequired: true}},
 		{"no-touch-required,touch-required,no-verify-required", Options{}},
 		{`cert-authority,principals="root,ims"`, Options{CertAuthority: true, Principals: []string{"root", "ims"}}},
+		{`principals=""`, Options{Principals: []string{}}},
+		{`principals="root,,ims"`, Options{Principals: []string{"root"}}},
 		{`from="192.0.2.0/24,!192.0.2.9"`, Options{From: []string{"192.0.2.0/24", "!192.0.2.9"}}},
 		{`expiry-time="20300102Z"`, Options{Expiry: time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC)}},
 		{`expiry-time="20300102030405UTC",expiry-time="203001020304Z"`, Options{Expiry: time.Date(2030, 1, 2, 3, 4, 0, 0, time.UTC)}},
@@ -85,6 +87,7 @@ func TestParseOptions(t *testing.T) {
 		{`environment="A=1",environment="B=x=y",environment="A=2"`, Options{Environment: []string{"A=1", "B=x=y"}}},
 		{`permitopen="[::1]:80",permitopen="host:*"`, Options{PermitOpen: []string{"[::1]:80", "host:*"}}},
 		{`permitlisten="8080",permitlisten="localhost:1"`, Options{PermitListen: []string{"*:8080", "localhost:1"}}},
+		{`command=""`, Options{Command: ":"}},
 		{`command="C:\dir"`, Options{Command: `C:\dir`}},
 	}
 	for _, tt := range tests {
@@ -153,28 +156,24 @@ func TestParseIsBounded(t *testing.T) {
 	}
 }
 
-func TestFind(t *testing.T) {
+func TestAuthorityLinesAreNoPlainKeys(t *testing.T) {
 	key, text := newKey(t)
-	other, otherText := newKey(t)
+	_, otherText := newKey(t)
 	entries, problems := Parse(strings.NewReader(otherText + "\ncert-authority " + text + "\n" + text + " plain\n"))
 	if len(problems) != 0 {
 		t.Fatal(problems)
 	}
-	if e, ok := find(entries, key); !ok || e.Comment != "plain" {
-		t.Errorf("found %+v, %v: an authority's line must not match", e, ok)
+	if e, err := Authorize(entries, key, here()); err != nil || e.Comment != "plain" {
+		t.Errorf("found %+v, %v: an authority's line must not match", e, err)
 	}
-	if _, ok := find(entries[1:], other); ok {
-		t.Error("found a key that is not there")
+	if _, err := Authorize(entries[:2], key, here()); !errors.Is(err, ErrNoKey) {
+		t.Errorf("an authority's own key: %v", err)
 	}
 }
 
-// A key with an empty command must not become one without a command.
-func TestEmptyCommandIsRefused(t *testing.T) {
-	_, text := newKey(t)
-	entries, problems := Parse(strings.NewReader("command=\"\" " + text + "\n"))
-	if len(entries) != 0 || len(problems) != 1 || !strings.Contains(problems[0].Error(), "empty command") {
-		t.Errorf("entries %v, problems %v", entries, problems)
-	}
+// here is a client for whom a line without from= is good.
+func here() Client {
+	return Client{User: "root", Remote: netip.MustParseAddr("192.0.2.1"), Now: time.Now()}
 }
 
 func TestPermit(t *testing.T) {
@@ -211,21 +210,22 @@ func TestPermit(t *testing.T) {
 func TestAuthorizeGoesOnToALaterLine(t *testing.T) {
 	key, text := newKey(t)
 	stranger, _ := newKey(t)
-	file := fmt.Sprintf("expiry-time=\"20200101Z\" %s\nfrom=\"192.0.2.1\" %s second\n", text, text)
+	file := fmt.Sprintf("expiry-time=\"20200101Z\" %s\nprincipals=\"root\" %s\nfrom=\"192.0.2.1\" %s third\n", text, text, text)
 	entries, problems := Parse(strings.NewReader(file))
 	if len(problems) != 0 {
 		t.Fatal(problems)
 	}
-	now := time.Now()
-	e, err := Authorize(entries, key, netip.MustParseAddr("192.0.2.1"), "", now)
-	if err != nil || e.Comment != "second" {
+	elsewhere := here()
+	elsewhere.Remote = netip.MustParseAddr("192.0.2.2")
+	e, err := Authorize(entries, key, here())
+	if err != nil || e.Comment != "third" {
 		t.Errorf("got %+v, %v", e, err)
 	}
-	_, err = Authorize(entries, key, netip.MustParseAddr("192.0.2.2"), "", now)
-	if err == nil || !strings.HasPrefix(err.Error(), "line 2: ") {
+	_, err = Authorize(entries, key, elsewhere)
+	if err == nil || !strings.HasPrefix(err.Error(), "line 3: ") {
 		t.Errorf("refused by all lines: %v", err)
 	}
-	if _, err := Authorize(entries, stranger, netip.MustParseAddr("192.0.2.1"), "", now); !errors.Is(err, ErrNoKey) {
+	if _, err := Authorize(entries, stranger, here()); !errors.Is(err, ErrNoKey) {
 		t.Errorf("a stranger's key: %v", err)
 	}
 }
@@ -237,6 +237,10 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`expiry-time="20300101",environment="A=1",permitopen="[::1]:*",permitlisten="80" ` + text))
 	f.Add([]byte("cert-authority,principals=\"a,b\"\t" + text + "\r\n# comment\n\n"))
 	f.Add([]byte(`command="unfinished ` + text))
+	f.Add([]byte(newCertificate(f)))
+	f.Add([]byte(`restrict,command="id" alice` + "\nbob\nfrom=\"10.0.0.0/8\" carol"))
+	f.Add([]byte("256 SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU comment (ED25519)\n" + text))
+	f.Add([]byte(krlMagic))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		entries, problems := Parse(strings.NewReader(string(data)))
 		lines := strings.Count(string(data), "\n") + 1
@@ -250,6 +254,21 @@ func FuzzParse(f *testing.F) {
 			if err := e.Options.Permit(netip.IPv6LinkLocalAllNodes(), "", time.Unix(0, 0)); err != nil && e.Options.From == nil && e.Options.Expiry.IsZero() {
 				t.Errorf("refused without a reason to: %v", err)
 			}
+		}
+		principals, problems := ParsePrincipals(strings.NewReader(string(data)))
+		if principals == nil || len(principals)+len(problems) > lines+1 {
+			t.Errorf("%d principals and %d problems from %d lines", len(principals), len(problems), lines)
+		}
+		for _, p := range principals {
+			if p.Name == "" || strings.ContainsAny(p.Name, " \t\n") {
+				t.Errorf("principal %+v", p)
+			}
+		}
+		if _, err := ParseRevoked(strings.NewReader(string(data))); err == nil {
+			return
+		}
+		if trusted, err := ParseAuthorities(strings.NewReader(string(data))); err == nil {
+			t.Errorf("a list of authorities that is no list of revoked keys: %v", trusted)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,8 +12,7 @@ import (
 )
 
 // Options are what a line allows and forbids. The zero value is a key without
-// options. Principals and CertAuthority are for certificates, which the
-// server does not accept yet; a plain key is not affected by Principals.
+// options. Source and the rights that it lacks may come from a certificate.
 type Options struct {
 	Command     string    // run instead of what the client asks for, "" for none
 	From        []string  // the elements of from=, nil for any origin
@@ -23,9 +23,10 @@ type Options struct {
 
 	PermitOpen, PermitListen []string // host:port, the port may be *; nil for any
 
-	CertAuthority   bool
-	Principals      []string
-	NoTouchRequired bool // a security key need not have been touched
+	CertAuthority   bool           // the key is one that signs certificates
+	Principals      []string       // names that those may have, nil for the user's
+	Source          []netip.Prefix // where a certificate may be used, nil for anywhere
+	NoTouchRequired bool           // a security key need not have been touched
 }
 
 // cutOptions splits a line after its options. Blanks inside double quotes
@@ -117,7 +118,10 @@ func unquote(text string) (value, rest string, err error) {
 	return "", "", errors.New("missing end quote")
 }
 
-var errUnknown = errors.New("unknown key option")
+var (
+	errUnknown = errors.New("unknown key option")
+	errVerify  = errors.New("this server cannot check that a security key verified its user")
+)
 
 // setFlag obeys an option without a value. Options outside this list are
 // refused, and so is "no-" before one that knows no negation.
@@ -146,7 +150,7 @@ func (o *Options) setFlag(name string) error {
 		o.NoTouchRequired = negated
 	case "verify-required":
 		if !negated {
-			return errors.New("this server cannot check that a security key verified its user")
+			return errVerify
 		}
 	default:
 		return errUnknown
@@ -184,12 +188,9 @@ func (o *Options) setValue(name, value string, again bool) (err error) {
 func (o *Options) setOnce(name, value string) error {
 	switch name {
 	case "command":
-		if value == "" { // or it would be as if there were none
-			return errors.New("an empty command: give one that does nothing, such as /bin/true, or remove the line")
-		}
-		o.Command = value
+		o.Command = forced(value)
 	case "principals":
-		o.Principals = strings.Split(value, ",")
+		o.Principals = splitPrincipals(value)
 	case "from":
 		if _, err := pattern.Origin(value, "", netip.Addr{}); err != nil {
 			return err
@@ -197,4 +198,24 @@ func (o *Options) setOnce(name, value string) error {
 		o.From = strings.Split(value, ",")
 	}
 	return nil
+}
+
+// forced is a command that must run. An empty one is a command too, not leave
+// to run anything: sshd hands it to the shell, which does nothing, as it does
+// for ":".
+func forced(command string) string {
+	if command == "" {
+		return ":"
+	}
+	return command
+}
+
+// splitPrincipals ends at an empty name, as sshd does (match_list in OpenSSH's
+// match.c). A list without any name is nobody's.
+func splitPrincipals(list string) []string {
+	names := strings.Split(list, ",")
+	if end := slices.Index(names, ""); end >= 0 {
+		names = names[:end]
+	}
+	return names
 }

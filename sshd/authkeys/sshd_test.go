@@ -2,7 +2,6 @@ package authkeys
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,6 +46,7 @@ func TestAgainstSshd(t *testing.T) {
 		`expiry-time="20000101" KEY`:        false,
 		`expiry-time="29990101Z" KEY`:       true,
 		`principals="a",principals="b" KEY`: false,
+		`principals="root" KEY`:             false,
 		`cert-authority KEY`:                false,
 		`from="192.0.2.1/24" KEY`:           false,
 		"expiry-time=\"20000101\" KEY\nKEY": true,
@@ -63,7 +63,7 @@ func TestAgainstSshd(t *testing.T) {
 			t.Errorf("sshd and %q: accepted %v\n%s", line, theirs, output)
 		}
 		entries, problems := Parse(strings.NewReader(file))
-		_, err = Authorize(entries, key, netip.Addr{}, "UNKNOWN", time.Now())
+		_, err = Authorize(entries, key, Client{User: "root", Host: "UNKNOWN", Now: time.Now()})
 		if ours := err == nil; ours != want {
 			t.Errorf("%q: accepted %v: %v %v", line, ours, problems, err)
 		}
