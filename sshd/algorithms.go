@@ -21,7 +21,7 @@ func chooseAlgorithms(s sshdconfig.Server) algorithms {
 	return algorithms{
 		Config: ssh.Config{
 			Ciphers:      or(s.Ciphers, standard.Ciphers),
-			MACs:         or(s.MACs, append(standard.MACs, standard.OldMACs...)),
+			MACs:         or(s.MACs, standard.MACs),
 			KeyExchanges: or(s.KexAlgorithms, standard.KeyExchanges),
 		},
 		hostKeys: or(s.HostKeyAlgorithms, standard.HostKeys),

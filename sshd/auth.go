@@ -3,7 +3,7 @@ package sshd
 import (
 	"errors"
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -24,6 +24,14 @@ const softwareVersion = "SSH-2.0-OpenSSH_compatible_buildenv"
 // errNotOffered answers clients that try to come in without a key.
 var errNotOffered = errors.New("only public keys authenticate here")
 
+// identification is what our first line says (RFC 4253, section 4.2).
+func (r *rules) identification() string {
+	if addendum := r.static.VersionAddendum; addendum != "" {
+		return softwareVersion + " " + addendum
+	}
+	return softwareVersion
+}
+
 // handshake is the configuration of the SSH library for this connection.
 //
 // The library in between sets NoClientAuth, "let everybody in", on every
@@ -33,20 +41,16 @@ var errNotOffered = errors.New("only public keys authenticate here")
 // NoClientAuthCallback, which x/crypto/ssh asks before it lets anybody in,
 // refuses.
 func (c *connection) handshake() *ssh.ServerConfig {
-	chosen := c.server.algorithms
 	config := &ssh.ServerConfig{
-		Config:                    chosen.Config,
-		NoClientAuthCallback:      func(ssh.ConnMetadata) (*ssh.Permissions, error) { return nil, errNotOffered },
+		Config:                    c.offer(),
+		NoClientAuthCallback:      c.without,
 		PublicKeyCallback:         c.offered,
 		VerifiedPublicKeyCallback: c.verified,
 		BannerCallback:            c.banner,
-		ServerVersion:             softwareVersion,
-	}
-	if addendum := c.server.static.VersionAddendum; addendum != "" {
-		config.ServerVersion += " " + addendum
+		ServerVersion:             c.server.identification(),
 	}
 	config.MaxAuthTries = 1 // should the settings be unreadable, nobody comes in anyway
-	if settings, err := c.settings(user{}); err == nil {
+	if settings, err := c.settings(onlyUser()); err == nil {
 		config.MaxAuthTries = settings.MaxAuthTries
 		config.RekeyThreshold = settings.RekeyLimit
 		config.PublicKeyAuthAlgorithms = signatures(settings.PubkeyAcceptedAlgorithms)
@@ -57,12 +61,33 @@ func (c *connection) handshake() *ssh.ServerConfig {
 	return config
 }
 
+// onlyUser is whose settings count where the library wants to know them before
+// it knows the user: nobody else is let in.
+func onlyUser() user {
+	u, err := lookUp(session.Root.Name)
+	if err != nil {
+		return user{}
+	}
+	return u
+}
+
+// without answers a client that wants to come in without a key, or to know how
+// it could.
+func (c *connection) without(meta ssh.ConnMetadata) (*ssh.Permissions, error) {
+	if err := c.introduce(meta); err != nil {
+		return nil, err
+	}
+	return nil, errNotOffered
+}
+
 // grant is what a key is good for: the settings in force for its user, and the
-// options of its line.
+// options of its line, its certificate, or both.
 type grant struct {
 	user     user
 	settings sshdconfig.Settings
 	options  authkeys.Options
+	comment  string          // of the line that the key, or its authority, was found on
+	keys     []ssh.PublicKey // that it took
 }
 
 type grantKey struct{}
@@ -70,10 +95,12 @@ type grantKey struct{}
 // offered decides whether a key would let its owner in. Nothing is proven yet:
 // whatever is known is kept with the key, in permissions of its own.
 func (c *connection) offered(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
-	c.user = nameOf(meta)
+	if err := c.introduce(meta); err != nil {
+		return nil, err
+	}
 	g, err := c.authorize(meta.User(), key)
 	if err != nil {
-		c.server.log.Info(fmt.Sprintf("Failed publickey for %s%s from %s ssh2: %s", g.user.invalid(), c.user, c.from, label(key)), "reason", err)
+		c.refused(key, err)
 		return nil, err
 	}
 	p := &ssh.Permissions{Extensions: map[string]string{}, ExtraData: map[any]any{grantKey{}: g}}
@@ -85,9 +112,20 @@ func (c *connection) offered(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Per
 
 // verified is called when the client has signed with the key. A user whose
 // jail is unfit is told so: nobody else could find out from outside.
-func (c *connection) verified(meta ssh.ConnMetadata, key ssh.PublicKey, p *ssh.Permissions, _ string) (*ssh.Permissions, error) {
-	c.user = nameOf(meta) // perhaps not the last one that was offered a key
+func (c *connection) verified(meta ssh.ConnMetadata, key ssh.PublicKey, p *ssh.Permissions, algorithm string) (*ssh.Permissions, error) {
+	if err := c.introduce(meta); err != nil {
+		return nil, err
+	}
 	g := p.ExtraData[grantKey{}].(grant)
+	if name := algorithmOf(key, algorithm); !slices.Contains(or(g.settings.PubkeyAcceptedAlgorithms, sshdconfig.DefaultAlgorithms().UserKeys), name) {
+		err := fmt.Errorf("signature algorithm %s not in PubkeyAcceptedAlgorithms", name)
+		c.refused(key, err)
+		return nil, err
+	}
+	g.keys = append(slices.Clone(c.proven), key)
+	if len(g.keys) < g.settings.PublicKeys {
+		return nil, c.another(g)
+	}
 	login := c.login(g)
 	if login.Jail != "" {
 		if err := jail.CheckPath(login.Jail); err != nil {
@@ -95,73 +133,30 @@ func (c *connection) verified(meta ssh.ConnMetadata, key ssh.PublicKey, p *ssh.P
 			return nil, &ssh.BannerError{Err: err, Message: "login refused: " + err.Error() + "\n"}
 		}
 	}
-	c.server.log.Info(fmt.Sprintf("Accepted publickey for %s from %s ssh2: %s", c.user, c.from, label(key)))
-	c.accepted(g.settings.ClientAliveInterval, g.settings.ClientAliveCountMax)
+	c.letIn(g, key)
 	return withLogin(p, login), nil
 }
 
-// printable escapes what a client must not write into a log: whole lines of
-// its own and commands to the terminal of who reads them.
-func printable(text string) string {
-	quoted := strconv.QuoteToGraphic(text)
-	return quoted[1 : len(quoted)-1]
+// another asks for one more key, a different one (sshd_config(5),
+// AuthenticationMethods publickey,publickey). What this one may do is kept, and
+// what the next one may do is added to its restrictions.
+func (c *connection) another(g grant) error {
+	c.proven, c.restrictions = g.keys, g.options
+	c.server.log.Info(fmt.Sprintf("Partial publickey for %s from %s ssh2: %s", c.user, c.from, c.label(g.keys[len(g.keys)-1])))
+	return &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{PublicKeyCallback: c.offered}}
 }
 
-// nameOf is the user's name for the log. Its length is the client's choice.
-func nameOf(meta ssh.ConnMetadata) string { return printable(fmt.Sprintf("%.64s", meta.User())) }
-
-// label names a key as sshd's log does.
-func label(key ssh.PublicKey) string {
-	kind, _, _ := strings.Cut(strings.TrimPrefix(key.Type(), "ssh-"), "-")
-	if strings.HasPrefix(key.Type(), "sk-") {
-		kind = strings.TrimPrefix(strings.TrimPrefix(key.Type(), "sk-"), "ssh-")
-		kind, _, _ = strings.Cut(strings.TrimSuffix(kind, "@openssh.com"), "-")
-		kind += "-SK"
-	}
-	return strings.ToUpper(kind) + " " + ssh.FingerprintSHA256(key)
+// letIn tells who has come in, and with what.
+func (c *connection) letIn(g grant, key ssh.PublicKey) {
+	c.server.log.Info(fmt.Sprintf("Accepted publickey for %s from %s ssh2: %s", c.user, c.from, c.label(key)))
+	c.audit.Info("auth.accepted", append([]any{"user", c.name}, c.describeKey(key, g.comment)...)...)
+	c.accepted(g.settings.ClientAliveInterval, g.settings.ClientAliveCountMax)
 }
 
-// authorize asks everything that has a say in whether a user may log in with a key.
-func (c *connection) authorize(name string, key ssh.PublicKey) (grant, error) {
-	u, err := lookUp(name)
-	g := grant{user: u}
-	if err != nil {
-		return g, err
-	}
-	if g.settings, err = c.settings(u); err != nil {
-		return g, err
-	}
-	if err := c.admit(g, key); err != nil {
-		return g, err
-	}
-	entry, err := c.findKey(g, key)
-	if err != nil {
-		return g, err
-	}
-	if g.settings.PermitRootLogin == "forced-commands-only" && entry.Options.Command == "" {
-		return g, errors.New("PermitRootLogin forced-commands-only, and the key has no command= option")
-	}
-	g.options = entry.Options
-	return g, nil
-}
-
-// admit is what can be said before any file with keys is read.
-func (c *connection) admit(g grant, key ssh.PublicKey) error {
-	switch {
-	case g.user.UID != 0:
-		return errors.New("only root may log in: an image root is root's work")
-	case locked(c.server.shadow, g.user.Name):
-		return fmt.Errorf("account is locked by a ! in %s", c.server.shadow)
-	case g.settings.PermitRootLogin == "no":
-		return errors.New("ROOT LOGIN REFUSED: PermitRootLogin is no")
-	case !g.settings.PubkeyAuthentication:
-		return errors.New("PubkeyAuthentication is no")
-	case !g.settings.AcceptsKey(key.Type()):
-		return fmt.Errorf("key type %s not in PubkeyAcceptedAlgorithms", key.Type())
-	case rsaBits(key) > 0 && rsaBits(key) < g.settings.RequiredRSASize:
-		return fmt.Errorf("RSA key of %d bits: RequiredRSASize is %d", rsaBits(key), g.settings.RequiredRSASize)
-	}
-	return g.settings.Admit(c.criteria(g.user))
+// refused tells who has not, and why.
+func (c *connection) refused(key ssh.PublicKey, reason error) {
+	c.server.log.Info(fmt.Sprintf("Failed publickey for %s%s from %s ssh2: %s", c.invalid, c.user, c.from, c.label(key)), "reason", reason)
+	c.audit.Info("auth.refused", append([]any{"user", c.name, "reason", reason.Error()}, c.describeKey(key, "")...)...)
 }
 
 // login turns what a key is good for into what its sessions may do.
@@ -187,7 +182,8 @@ func (c *connection) login(g grant) *session.Login {
 		}
 	}
 	return &session.Login{
-		Account: g.user.Account, Policy: policy, Jail: g.user.expand(s.ChrootDirectory),
+		AuthInfo: g.authInfo(),
+		Account:  g.user.Account, Policy: policy, Jail: g.user.expand(s.ChrootDirectory),
 		Remote: c.remote, Local: c.local,
 		Greeting: c.server.greeting(s), TimeZone: c.server.config.TimeZone, Builtin: c.server.config.Builtin,
 		Recordings: c.server.config.Recordings, Connection: c.number,

@@ -262,18 +262,13 @@ func TestBanner(t *testing.T) {
 	}
 }
 
-func TestLabel(t *testing.T) {
-	if got := label(newKey(t, "").PublicKey()); !strings.HasPrefix(got, "ED25519 SHA256:") {
-		t.Errorf("label %q", got)
-	}
-}
-
 func TestFindGroups(t *testing.T) {
 	const group = "root:x:0:\nwheel:x:10:root,admin\nusers:x:100:admin\nbroken:x\n"
 	r := user{known: true}
 	r.Name = "root"
-	if got := findGroups(strings.NewReader(group), r.Account); strings.Join(got, " ") != "root wheel" {
-		t.Errorf("groups %q", got)
+	r.groups = findGroups(strings.NewReader(group), r.Account)
+	if got := r.groupNames(); strings.Join(got, " ") != "root wheel" || r.groups[1].gid != 10 {
+		t.Errorf("groups %v", r.groups)
 	}
 }
 

@@ -1,6 +1,8 @@
 package sshd
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -14,6 +16,7 @@ import (
 	glider "github.com/gliderlabs/ssh"
 	"golang.org/x/crypto/ssh"
 
+	"buildenv/sshd/authkeys"
 	"buildenv/sshd/session"
 )
 
@@ -24,11 +27,22 @@ type connection struct {
 	remote, local netip.AddrPort
 	from          string          // "A port P", as sshd's log has it
 	library       glider.Context  // set when the handshake begins
-	user          string          // the last one that tried, printable; the handshake's goroutine only
-	complained    map[string]bool // files of keys whose unusable lines have been logged; likewise
+	complained    map[string]bool // files of keys whose unusable lines have been logged; the handshake's goroutine only
 	settle        func()          // the connection no longer counts as a startup
 	number        int64           // counts the server's connections
 	audit         *slog.Logger    // names the connection
+
+	// What the client says it is, and has proven; the handshake's goroutine only.
+	introduced   bool
+	name, user   string // the user's, as sent and printable
+	invalid      string // sshd's word before an unknown user's name
+	proven       []ssh.PublicKey
+	restrictions authkeys.Options // of those keys
+	hostname     string           // of remote, or its address; "" as long as nobody has asked
+
+	replay []byte // read from the client before the library began
+	said   int    // bytes that the library will write and the client has already
+	wanted proposal
 
 	authenticated atomic.Bool
 	received      atomic.Bool // something, since the keep-alive looked
@@ -62,11 +76,26 @@ func addressOf(a netip.AddrPort) string {
 }
 
 func (c *connection) Read(p []byte) (int, error) {
+	if len(c.replay) > 0 {
+		n := copy(p, c.replay)
+		c.replay = c.replay[n:]
+		return n, nil
+	}
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.received.Store(true)
 	}
 	return n, err
+}
+
+func (c *connection) Write(p []byte) (int, error) {
+	skip := min(c.said, len(p))
+	c.said -= skip
+	if skip == len(p) {
+		return skip, nil
+	}
+	n, err := c.Conn.Write(p[skip:])
+	return skip + n, err
 }
 
 // SetDeadline does nothing. The library takes back all deadlines before every
@@ -83,6 +112,10 @@ func (c *connection) serve() {
 		grace := time.AfterFunc(limit, c.outOfTime)
 		defer grace.Stop()
 	}
+	if !c.welcome() {
+		return
+	}
+	c.foresee()
 	plumbing := &glider.Server{
 		ServerConfigCallback: func(ctx glider.Context) *ssh.ServerConfig {
 			c.library = ctx
@@ -130,14 +163,30 @@ func (c *connection) refuseChannel(_ *glider.Server, _ *ssh.ServerConn, channel 
 // client is a probe, of which a cluster has many.
 func (c *connection) failed(_ net.Conn, err error) {
 	log, reason := c.server.log, printable(err.Error())
-	switch {
-	case c.user != "":
-		log.Info(fmt.Sprintf("Connection closed by authenticating user %s %s [preauth]", c.user, c.from), "reason", reason)
-	case c.received.Load():
-		log.Info(fmt.Sprintf("Connection closed by %s [preauth]", c.from), "reason", reason)
-	default:
-		log.Debug(fmt.Sprintf("Connection closed by %s [preauth]", c.from), "reason", reason)
+	who := c.from
+	if c.introduced {
+		who = cmp.Or(c.invalid, "authenticating user ") + c.user + " " + c.from
 	}
+	switch {
+	case exhausted(err):
+		log.Error(fmt.Sprintf("maximum authentication attempts exceeded for %s%s from %s ssh2 [preauth]", c.invalid, c.user, c.from))
+		log.Info(fmt.Sprintf("Disconnecting %s: Too many authentication failures [preauth]", who))
+	case c.introduced || c.received.Load():
+		log.Info(fmt.Sprintf("Connection closed by %s [preauth]", who), "reason", reason)
+	default:
+		log.Debug(fmt.Sprintf("Connection closed by %s [preauth]", who), "reason", reason)
+	}
+}
+
+// exhausted tells that MaxAuthTries, or the library's own limit, was reached. The
+// last error is then the library's message to the client; earlier ones may
+// quote the client.
+func exhausted(err error) bool {
+	var failures *ssh.ServerAuthError
+	if !errors.As(err, &failures) || len(failures.Errors) == 0 {
+		return false
+	}
+	return strings.HasPrefix(failures.Errors[len(failures.Errors)-1].Error(), "ssh: disconnect, reason 2: ")
 }
 
 // left logs the end of an authenticated connection.

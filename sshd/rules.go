@@ -91,7 +91,7 @@ func (s *Server) Reload(ctx context.Context, settings Settings) error {
 // for "no authentication", open to everybody.
 func checkAuthenticator(s Settings) (root sshdconfig.Settings, err error) {
 	root, err = s.For(sshdconfig.Connection{User: session.Root.Name})
-	if err == nil && (!root.PubkeyAuthentication || len(root.AuthorizedKeysFiles) == 0) {
+	if err == nil && offersNoWay(root) {
 		err = errors.New("start ssh server: nobody could log in: set PubkeyAuthentication yes and an AuthorizedKeysFile")
 	}
 	return root, err

@@ -51,6 +51,7 @@ type Config struct {
 type Server struct {
 	inForce  atomic.Pointer[rules]
 	shadow   string // file that says which accounts are locked
+	names    resolver
 	startups startups
 	served   atomic.Int64 // connections, ever
 	sessions session.Table
@@ -74,7 +75,7 @@ func New(c Config) (*Server, error) {
 	if c.Audit == nil {
 		c.Audit = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{shadow: shadowFile, connections: map[*connection]struct{}{}}
+	s := &Server{shadow: shadowFile, names: net.DefaultResolver, connections: map[*connection]struct{}{}}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	r, err := s.newRules(c)
 	if err != nil {
@@ -102,7 +103,7 @@ func shutOut(s sshdconfig.Settings) error {
 	}
 	s.AllowUsers, s.DenyUsers = allowed, denied
 	root, _ := lookUp(session.Root.Name)
-	return s.Admit(sshdconfig.Connection{User: session.Root.Name, Groups: root.groups, Address: "anywhere"})
+	return s.Admit(sshdconfig.Connection{User: session.Root.Name, Groups: root.groupNames(), Address: "anywhere"})
 }
 
 // Start listens on all configured addresses, then serves in the background. It

@@ -2,21 +2,17 @@ package sshd
 
 import (
 	"bufio"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"buildenv/internal/fsx"
-	"buildenv/sshd/authkeys"
 	"buildenv/sshd/session"
 	"buildenv/sshd/sshdconfig"
 )
@@ -35,7 +31,7 @@ const maxText = 1 << 20
 // user is somebody who wants to log in.
 type user struct {
 	session.Account
-	groups []string
+	groups []group
 	known  bool
 }
 
@@ -51,7 +47,7 @@ func (u user) invalid() string {
 func lookUp(name string) (user, error) {
 	passwd, err := fsx.OpenRegular(passwdFile)
 	if errors.Is(err, fs.ErrNotExist) && name == session.Root.Name {
-		return user{Account: session.Root, groups: []string{"root"}, known: true}, nil
+		return user{Account: session.Root, groups: []group{{"root", 0}}, known: true}, nil
 	}
 	if err != nil {
 		return user{}, fmt.Errorf("look up user: %w", err)
@@ -82,8 +78,14 @@ func locked(shadow, name string) bool {
 	return false
 }
 
-// groupsOf are the names of a user's groups.
-func groupsOf(a session.Account) ([]string, error) {
+// group is an entry of group(5).
+type group struct {
+	name string
+	gid  int
+}
+
+// groupsOf are a user's groups.
+func groupsOf(a session.Account) ([]group, error) {
 	f, err := fsx.OpenRegular(groupFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -96,14 +98,26 @@ func groupsOf(a session.Account) ([]string, error) {
 }
 
 // findGroups reads a group(5) file.
-func findGroups(group io.Reader, a session.Account) []string {
-	var names []string
-	lines := bufio.NewScanner(io.LimitReader(group, maxText))
+func findGroups(file io.Reader, a session.Account) []group {
+	var groups []group
+	lines := bufio.NewScanner(io.LimitReader(file, maxText))
 	for lines.Scan() {
 		f := strings.Split(lines.Text(), ":")
-		if len(f) == 4 && (f[2] == strconv.Itoa(a.GID) || slices.Contains(strings.Split(f[3], ","), a.Name)) {
-			names = append(names, f[0])
+		if len(f) != 4 || f[2] != strconv.Itoa(a.GID) && !slices.Contains(strings.Split(f[3], ","), a.Name) {
+			continue
 		}
+		if gid, err := strconv.ParseUint(f[2], 10, 31); err == nil {
+			groups = append(groups, group{f[0], int(gid)})
+		}
+	}
+	return groups
+}
+
+// groupNames are what Match blocks and lists of groups see.
+func (u user) groupNames() []string {
+	var names []string
+	for _, g := range u.groups {
+		names = append(names, g.name)
 	}
 	return names
 }
@@ -114,104 +128,18 @@ func (u user) expand(path string) string {
 	return strings.NewReplacer("%%", "%", "%h", u.Home, "%u", u.Name, "%U", strconv.Itoa(u.UID)).Replace(path)
 }
 
-// criteria are what Match blocks and lists of users are decided on. No names
-// are looked up for addresses, as with UseDNS no.
+// criteria are what Match blocks and lists of users are decided on.
 func (c *connection) criteria(u user) sshdconfig.Connection {
 	address := addressOf(c.remote)
 	return sshdconfig.Connection{
-		User: u.Name, Groups: u.groups, InvalidUser: u.Name != "" && !u.known,
-		Host: address, Address: address,
+		User: u.Name, Groups: u.groupNames(), InvalidUser: u.Name != "" && !u.known,
+		Host: c.host(), Address: address,
 		LocalAddress: addressOf(c.local), LocalPort: int(c.local.Port()),
 	}
 }
 
 func (c *connection) settings(u user) (sshdconfig.Settings, error) {
 	return c.server.config.Settings.For(c.criteria(u))
-}
-
-// findKey looks for a key in the user's files. When it is in none, the error
-// says what is wrong with the files, too.
-func (c *connection) findKey(g grant, key ssh.PublicKey) (authkeys.Entry, error) {
-	var problems []error
-	for _, path := range g.keyFiles() {
-		entries, err := c.readKeys(path, g)
-		if err == nil {
-			var entry authkeys.Entry
-			if entry, err = authkeys.Authorize(entries, key, c.remote.Addr(), "", time.Now()); err == nil {
-				return entry, nil
-			}
-			err = fmt.Errorf("%s: %w", path, err)
-		}
-		problems = append(problems, err)
-	}
-	return authkeys.Entry{}, errors.Join(problems...)
-}
-
-// keyFiles are the user's files of keys.
-func (g grant) keyFiles() []string {
-	var paths []string
-	for _, name := range g.settings.AuthorizedKeysFiles {
-		path := g.user.expand(name)
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(g.user.Home, path)
-		}
-		paths = append(paths, path)
-	}
-	return paths
-}
-
-// warnOfNoKeys tells at the start that nobody could log in as things are: a file
-// of keys that is missing, or has none, is not found out otherwise until
-// somebody stands before the door.
-func (s *rules) warnOfNoKeys(settings sshdconfig.Settings) {
-	root, err := lookUp(session.Root.Name)
-	reader := connection{server: s, complained: map[string]bool{}}
-	g := grant{user: root, settings: settings}
-	for _, path := range g.keyFiles() {
-		entries, readErr := reader.readKeys(path, g)
-		if len(entries) > 0 {
-			return
-		}
-		if readErr == nil {
-			readErr = fmt.Errorf("%s: no usable key", path)
-		}
-		err = errors.Join(err, readErr)
-	}
-	s.log.Warn("nobody can log in as long as no key is found", "reason", err)
-}
-
-// readKeys reads a file of keys, if nobody but its owner could have written it.
-// Lines that cannot be used are logged, once for a client's many keys, and the
-// others count.
-func (c *connection) readKeys(path string, g grant) ([]authkeys.Entry, error) {
-	f, err := fsx.OpenRegular(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if g.settings.StrictModes {
-		if err := authkeys.CheckOwnership(path, g.user.Home, g.user.UID); err != nil {
-			return nil, err
-		}
-	}
-	entries, problems := authkeys.Parse(f)
-	if !c.complained[path] {
-		c.complained[path] = true
-		for _, p := range problems {
-			c.server.log.Warn("authorized key not used", "file", path, "error", p)
-		}
-	}
-	return entries, nil
-}
-
-// rsaBits is the size of an RSA key, 0 for other keys.
-func rsaBits(key ssh.PublicKey) int {
-	if wrapped, ok := key.(ssh.CryptoPublicKey); ok {
-		if k, ok := wrapped.CryptoPublicKey().(*rsa.PublicKey); ok {
-			return k.N.BitLen()
-		}
-	}
-	return 0
 }
 
 // banner is shown before authentication (sshd_config(5), Banner).

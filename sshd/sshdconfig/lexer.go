@@ -92,3 +92,6 @@ func joinArguments(words []string) string {
 	}
 	return strings.Join(quoted, " ")
 }
+
+// Words splits a command of the configuration's as a line of it is split.
+func Words(command string) ([]string, error) { return splitArguments(command) }

@@ -22,6 +22,7 @@ type Settings struct {
 	AuthorizedKeysCommand           string // "" for none; with tokens still in it
 	AuthorizedKeysCommandUser       string
 	RevokedKeys                     []string // files
+	PublicKeys                      int      // AuthenticationMethods: how many keys have to sign, 0 for one
 	TouchRequired                   bool     // PubkeyAuthOptions: no-touch-required of a key does not count
 	RefuseConnection                bool
 	ExposeAuthInfo                  bool
