@@ -8,7 +8,7 @@ func (d *directive) one() (string, error) {
 		return "", fmt.Errorf("%s missing argument", d.spelt)
 	}
 	if len(d.args) > 1 {
-		return "", fmt.Errorf("keyword %s extra arguments at end of line", d.spelt)
+		return "", d.tooMany()
 	}
 	return d.args[0], nil
 }
@@ -20,8 +20,16 @@ func (d *directive) some() ([]string, error) {
 	}
 	for _, arg := range d.args {
 		if arg == "" {
-			return nil, fmt.Errorf("keyword %s empty argument", d.spelt)
+			return nil, counts("keyword %s empty argument", d.spelt)
 		}
 	}
 	return d.args, nil
+}
+
+func (d *directive) tooMany() error {
+	return counts("keyword %s extra arguments at end of line", d.spelt)
+}
+
+func (d *directive) notAlone(arg string) error {
+	return counts("keyword %s %q argument must appear alone", d.spelt, arg)
 }

@@ -172,6 +172,8 @@ func (cl *CommandLine) addTestSpec(spec string) (err error) {
 			c.Address = value
 		case "laddr":
 			c.LocalAddress = value
+		case "rdomain":
+			c.RDomain = value
 		case "lport":
 			if c.LocalPort, err = parsePort(value); err != nil {
 				return usagef("Invalid port '%s' in test mode specification %s", value, item)

@@ -39,6 +39,7 @@ type Config struct {
 	directives []*directive
 	overlay    Overlay
 	server     Server
+	ports      []int // those of -p or Port, in order
 	warnings   []string
 }
 
@@ -62,11 +63,18 @@ func Load(cl CommandLine, text []byte, overlay Overlay) (*Config, error) {
 	if err := c.apply(v, nil); err != nil {
 		return nil, err
 	}
+	if err := v.checkCommands(); err != nil {
+		return nil, err
+	}
 	if len(cl.Ports) > 0 {
 		v.ports = cl.Ports
 	}
-	c.server = v.Server
+	if len(v.ports) == 0 {
+		v.ports = []int{22}
+	}
+	c.server, c.ports = v.Server, v.ports
 	c.server.Listen = v.listenAddresses()
+	c.server.HostKeys, c.server.HostCertificates = someFiles(v.HostKeys), someFiles(v.HostCertificates)
 	return c, nil
 }
 
@@ -93,19 +101,27 @@ func (c *Config) Warnings() []string { return slices.Clone(c.warnings) }
 // means that something outside the file has changed, such as the working
 // directory having been removed; the connection must then be refused.
 func (c *Config) For(conn Connection) (Settings, error) {
-	v := defaults()
-	if err := c.apply(v, &conn); err != nil {
+	v, err := c.decide(conn)
+	if err != nil {
 		return Settings{}, err
 	}
-	s := v.Settings
-	s.SetEnv = mergeEnv(c.overlay.SetEnv, s.SetEnv)
+	if v.DisableForwarding {
+		v.AllowTCPForwarding, v.AllowStreamLocalForwarding, v.AllowAgentForwarding = "no", "no", false
+	}
+	return v.Settings, nil
+}
+
+// decide is For with everything that a directive set.
+func (c *Config) decide(conn Connection) (*values, error) {
+	v := defaults()
+	if err := c.apply(v, &conn); err != nil {
+		return nil, err
+	}
+	v.SetEnv = mergeEnv(c.overlay.SetEnv, v.SetEnv)
 	if c.overlay.ChrootDirectory != "" {
-		s.ChrootDirectory = c.overlay.ChrootDirectory
+		v.ChrootDirectory = c.overlay.ChrootDirectory
 	}
-	if s.DisableForwarding {
-		s.AllowTCPForwarding, s.AllowStreamLocalForwarding, s.AllowAgentForwarding = "no", "no", false
-	}
-	return s, nil
+	return v, nil
 }
 
 // mergeEnv joins two lists of NAME=value; the first list wins on the same name.

@@ -92,7 +92,7 @@ func TestASecondSetEnvLineIsToldToBeLost(t *testing.T) {
 	if s := settings(t, c, root); !slices.Equal(s.SetEnv, []string{"SITE=1"}) {
 		t.Errorf("environment %q", s.SetEnv)
 	}
-	if w := c.Warnings(); len(w) != 1 || !strings.HasPrefix(w[0], "sshd_config: line 10: SetEnv: ignored") {
+	if w := c.Warnings(); len(w) != 1 || !strings.HasPrefix(w[0], "sshd_config line 10: SetEnv: ignored") {
 		t.Errorf("warnings %q", w)
 	}
 }
@@ -207,7 +207,7 @@ func TestInclude(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"loop":    "Too many recursive configuration includes",
-		"leak":    "port: line 1: Directive 'Port' is not allowed within a Match block",
+		"leak":    "port line 1: Directive 'Port' is not allowed within a Match block",
 		"bad":     "badder: line 2: Bad configuration option: NoSuch",
 		"missing": "no such file",
 	} {
@@ -218,52 +218,52 @@ func TestInclude(t *testing.T) {
 }
 
 func TestErrors(t *testing.T) {
-	const invalid = "sshd_config: line 2: "
+	const invalid, unknown = "sshd_config line 2: ", "sshd_config: line 2: "
 	tests := []struct{ line, want string }{
-		{"Prot 22", invalid + "Bad configuration option: Prot"},
-		{"Prot 22\n\nPermitRoot yes", invalid + "Bad configuration option: Prot\nsshd_config: line 4: Bad configuration option: PermitRoot\nsshd_config: terminating, 2 bad configuration options"},
-		{"Prot 22\nPort x", invalid + "Bad configuration option: Prot\nsshd_config: line 3: badly formatted port number"},
+		{"Prot 22", unknown + "Bad configuration option: Prot"},
+		{"Prot 22\n\nPermitRoot yes", unknown + "Bad configuration option: Prot\nsshd_config: line 4: Bad configuration option: PermitRoot\nsshd_config: terminating, 2 bad configuration options"},
+		{"Prot 22\nPort x", unknown + "Bad configuration option: Prot\nsshd_config line 3: Badly formatted port number"},
 		{"Port", "no argument after keyword \"Port\""},
 		{"Port #", invalid + "Port missing argument"},
 		{"Port 22 23", invalid + "keyword Port extra arguments at end of line"},
-		{"Port 65536", invalid + "badly formatted port number"},
-		{"ListenAddress host:port", invalid + "badly formatted port number"},
-		{"ListenAddress 192.0.2.1 rdomain 1", invalid + "keyword ListenAddress extra arguments"},
+		{"Port 65536", invalid + "Badly formatted port number"},
+		{"ListenAddress host:port", invalid + "bad port number"},
+		{"ListenAddress 192.0.2.1 rdomain 1", invalid + "bad routing domain"},
 		{"Banner \"/etc/issue", invalid + "invalid quotes"},
 		{"StrictModes maybe", invalid + `unsupported option "maybe"`},
 		{"PermitRootLogin maybe", invalid + `unsupported option "maybe"`},
 		{"LoginGraceTime 1y", invalid + "invalid time value"},
 		{"LoginGraceTime 9999999w", invalid + "invalid time value"},
 		{"LoginGraceTime h", invalid + "invalid time value"},
-		{"MaxSessions -1", invalid + "integer value"},
-		{"MaxStartups 10:30", invalid + "illegal MaxStartups spec"},
-		{"MaxStartups 10:130:20", invalid + "invalid MaxStartups spec"},
+		{"MaxSessions -1", invalid + "MaxSessions integer value too small"},
+		{"MaxStartups 10:30", invalid + "Invalid MaxStartups spec"},
+		{"MaxStartups 10:130:20", invalid + "Invalid MaxStartups spec"},
 		{"RekeyLimit 1G 1h", invalid + "RekeyLimit 1G 1h: a time is not supported"},
 		{"RekeyLimit 15", invalid + "RekeyLimit too small"},
-		{"RekeyLimit 1KM", invalid + "bad size"},
-		{"SetEnv NOPAIR", invalid + "invalid environment"},
-		{"AcceptEnv A=B", invalid + "AcceptEnv \"A=B\": invalid environment name"},
-		{"AllowUsers root@192.0.2.1/24", invalid + `AllowUsers "root@192.0.2.1/24": inconsistent mask length`},
-		{"Subsystem sftp", invalid + "Subsystem missing argument"},
-		{"Ciphers nosuch", invalid + `Ciphers "nosuch": unknown algorithm "nosuch"`},
-		{"Ciphers aes*", invalid + `Ciphers "aes*": unknown algorithm`},
-		{"MACs umac-64@openssh.com", invalid + `MACs "umac-64@openssh.com": this server supports none`},
-		{"MACs -*", invalid + "MACs \"-*\": this server supports none"},
-		{"VersionAddendum caf\u00e9", invalid + "VersionAddendum must be printable ASCII"},
+		{"RekeyLimit 1KM", invalid + "Bad RekeyLimit number '1KM': Invalid argument"},
+		{"SetEnv NOPAIR", invalid + "Invalid environment: "},
+		{"AcceptEnv A=B", invalid + "Invalid environment name: \"A=B\""},
+		{"AllowUsers root@192.0.2.1/24", invalid + `invalid AllowUsers pattern: "root@192.0.2.1/24": inconsistent mask length`},
+		{"Subsystem sftp", invalid + "Missing subsystem command"},
+		{"Ciphers nosuch", invalid + `Bad SSH2 cipher spec 'nosuch': unknown algorithm "nosuch"`},
+		{"Ciphers aes*", invalid + `Bad SSH2 cipher spec 'aes*': unknown algorithm`},
+		{"MACs umac-64@openssh.com", invalid + `Bad SSH2 mac spec 'umac-64@openssh.com': this server supports none`},
+		{"MACs -*", invalid + "Bad SSH2 mac spec '-*': this server supports none"},
+		{"VersionAddendum a\tb", invalid + "Invalid VersionAddendum"},
 		{"Match", "no argument after keyword"},
 		{"Match #", invalid + "Bad Match condition: one or more attributes required"},
 		{"Match User", invalid + "Bad Match condition: missing Match criteria for User"},
-		{"Match Shoe 43", invalid + "Bad Match condition: unsupported Match attribute shoe"},
+		{"Match Shoe 43", invalid + "Bad Match condition: Unsupported Match attribute shoe"},
 		{"Match all User root", invalid + "Bad Match condition: 'all' cannot be combined"},
 		{"Match User root all", invalid + "Bad Match condition: 'all' cannot be combined"},
 		{"Match Address 192.0.2.1/24", invalid + "Bad Match condition: inconsistent mask length"},
-		{"Match LocalPort many", invalid + "Bad Match condition: badly formatted port"},
-		{"Match User root\nport 22", "sshd_config: line 3: Directive 'port' is not allowed within a Match block"},
-		{"Match User root\nMaxSessions x", "sshd_config: line 3: integer value"},
+		{"Match LocalPort many", invalid + "Bad Match condition: Invalid port 'many'"},
+		{"Match User root\nport 22", "sshd_config line 3: Directive 'port' is not allowed within a Match block"},
+		{"Match User root\nMaxSessions x", "sshd_config line 3: MaxSessions integer value invalid"},
 		{"PermitUserEnvironment A B", invalid + "keyword PermitUserEnvironment extra arguments"},
 		{"PasswordAuthentication yes", invalid + "PasswordAuthentication yes is not supported: only public keys are offered: set it to no or remove the line"},
 		{"KbdInteractiveAuthentication yes", invalid + "KbdInteractiveAuthentication yes is not supported: only public keys"},
-		{"Match User root\nX11Forwarding yes", "sshd_config: line 3: X11Forwarding yes is not supported"},
+		{"Match User root\nX11Forwarding yes", "sshd_config line 3: X11Forwarding yes is not supported"},
 		{"PermitTunnel ethernet", invalid + "PermitTunnel ethernet is not supported"},
 		{"PubkeyAuthOptions verify-required", invalid + "PubkeyAuthOptions verify-required is not supported"},
 		{"AuthenticationMethods publickey,password", invalid + "AuthenticationMethods publickey,password is not supported"},
@@ -280,10 +280,10 @@ func TestErrors(t *testing.T) {
 
 func TestCommandLineOptionErrors(t *testing.T) {
 	for option, want := range map[string]string{
-		"Prot=1":          "command-line: Bad configuration option: Prot",
-		"Match User root": "command-line: Match directive not supported as a command-line option",
-		"Include /etc/x":  "command-line: Include directive not supported as a command-line option",
-		"UsePAM=yes":      "command-line: UsePAM yes is not supported",
+		"Prot=1":          "command-line: line 0: Bad configuration option: Prot",
+		"Match User root": "command-line line 0: Match directive not supported as a command-line option",
+		"Include /etc/x":  "command-line line 0: Include directive not supported as a command-line option",
+		"UsePAM=yes":      "command-line line 0: UsePAM yes is not supported",
 	} {
 		if _, err := loadWith("", Overlay{}, "-o", option); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("-o %q: %v, want %q", option, err, want)
@@ -298,10 +298,10 @@ func TestWarnings(t *testing.T) {
 	c := load(t, text, "-u0")
 	want := []string{
 		"command-line: option -u is ignored",
-		"sshd_config: line 1: Compression: ignored: data is never compressed",
-		"sshd_config: line 5: UseLogin: ignored: obsolete in OpenSSH too",
-		"sshd_config: line 6: Ciphers: aes256-cbc is not supported by this server and left out",
-		"sshd_config: line 8: X11UseLocalhost: ignored: X11 is not forwarded",
+		"sshd_config line 1: Compression: ignored: data is never compressed",
+		"sshd_config line 5: UseLogin: ignored: obsolete in OpenSSH too",
+		"sshd_config line 6: Ciphers: aes256-cbc is not supported by this server and left out",
+		"sshd_config line 8: X11UseLocalhost: ignored: X11 is not forwarded",
 	}
 	if !slices.Equal(c.Warnings(), want) {
 		t.Errorf("warnings:\n%s", strings.Join(c.Warnings(), "\n"))
@@ -333,7 +333,7 @@ func FuzzLoad(f *testing.F) {
 		}
 		c, err := Load(CommandLine{ConfigFile: "fuzz"}, []byte(text), Overlay{ChrootDirectory: "/jail"})
 		if err != nil {
-			if !strings.HasPrefix(err.Error(), "fuzz: ") {
+			if !strings.HasPrefix(err.Error(), "fuzz") && !strings.HasPrefix(err.Error(), "Authorized") {
 				t.Errorf("an error without its file: %v", err)
 			}
 			return

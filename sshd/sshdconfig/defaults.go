@@ -27,7 +27,7 @@ func defaults() *values {
 			PermitUserRC:               true,
 			IPQoS:                      [2]int{0x10, 0x08}, // lowdelay, throughput
 		},
-		inert:     map[string]string{},
+		written:   map[string]string{},
 		penalties: map[string]bool{},
 		Server: Server{
 			AddressFamily:   "any",

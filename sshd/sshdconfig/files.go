@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -41,6 +42,11 @@ func expandHome(name string) (string, error) {
 		return "", fmt.Errorf("%s: no home directory: %w", name, err)
 	}
 	return owner.HomeDir + "/" + rest, nil
+}
+
+// someFiles are the files of a list, each once.
+func someFiles(list []string) []string {
+	return slices.DeleteFunc(unique(list), func(name string) bool { return noneOr(name) == "" })
 }
 
 // noneOr is "" for "none", which clears a text.

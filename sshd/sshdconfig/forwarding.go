@@ -27,7 +27,7 @@ func permit(complete func(string) string, field func(*values) *[]string) setter 
 		for _, arg := range args {
 			target := complete(arg)
 			if err := checkTarget(target); err != nil {
-				return fmt.Errorf("%s %w", d.spelt, err)
+				return says("%s %v", d.spelt, err)
 			}
 			list = append(list, target)
 		}
@@ -48,15 +48,12 @@ func atAnyHost(arg string) string {
 
 // checkTarget takes HOST:PORT, with * for any port.
 func checkTarget(target string) error {
-	host, port, err := net.SplitHostPort(target)
-	if err != nil || host == "" {
-		return fmt.Errorf("%q: missing host or port: want HOST:PORT", target)
-	}
-	if port == "*" {
+	_, port, err := net.SplitHostPort(target)
+	if err == nil && port == "*" {
 		return nil
 	}
-	if n, err := parsePort(port); err != nil || n == 0 {
-		return fmt.Errorf("%q: bad port number", target)
+	if n, bad := parsePort(port); err != nil || bad != nil || n == 0 {
+		return fmt.Errorf("bad port number: %q: want HOST:PORT", target)
 	}
 	return nil
 }
@@ -65,7 +62,7 @@ func checkTarget(target string) error {
 func parseMask(arg string) (int, error) {
 	mask, err := strconv.ParseUint(arg, 8, 32)
 	if err != nil || mask > 0o777 {
-		return 0, fmt.Errorf("bad mask %q: want octal digits up to 777", arg)
+		return 0, says("Invalid StreamLocalBindMask: %q: want octal digits up to 777", arg)
 	}
 	return int(mask), nil
 }

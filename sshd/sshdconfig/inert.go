@@ -2,6 +2,7 @@ package sshdconfig
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,11 +16,19 @@ func offOnly(off string) setter {
 		if err != nil {
 			return err
 		}
+		if _, err := parseFlag(arg); err != nil && off == "no" && !isTunnel(arg) {
+			return err
+		}
 		if !strings.EqualFold(arg, off) {
 			return fmt.Errorf("%s %s is not supported: %s: set it to %s or remove the line", d.spelt, arg, d.keyword.note, off)
 		}
 		return nil
 	}
+}
+
+// isTunnel tells whether a word is one of PermitTunnel's.
+func isTunnel(arg string) bool {
+	return slices.Contains([]string{"ethernet", "point-to-point"}, strings.ToLower(arg))
 }
 
 // obsolete accepts anything.
@@ -36,7 +45,8 @@ func ignored(form func(string) (string, error)) setter {
 		if err != nil {
 			return err
 		}
-		v.inert[strings.ToLower(d.keyword.name())], err = form(arg)
+		text, err := form(arg)
+		v.written[d.keyword.key()] = text
 		v.note("ignored: %s", d.keyword.note)
 		return err
 	}
@@ -53,7 +63,10 @@ func yesNo(arg string) (string, error) {
 
 func number(arg string) (string, error) {
 	n, err := parseCount(arg)
-	return strconv.Itoa(n), err
+	if err != nil {
+		return "", says("X11DisplayOffset %v", err)
+	}
+	return strconv.Itoa(n), nil
 }
 
 // oneOf gives the spelling that the table has for a word in upper or lower case.

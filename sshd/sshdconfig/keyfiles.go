@@ -64,7 +64,7 @@ func setPubkeyAuthOptions(v *values, d *directive) error {
 		case "verify-required":
 			return fmt.Errorf("%s %s is not supported: this server cannot tell whether a security key verified its user", d.spelt, arg)
 		default:
-			return fmt.Errorf("unsupported %s option %s", d.spelt, arg)
+			return counts("unsupported %s option %s", d.spelt, arg)
 		}
 	}
 	return nil
@@ -77,10 +77,26 @@ func setLogVerbose(v *values, d *directive) error {
 	if err != nil {
 		return err
 	}
+	v.written[d.keyword.key()] = strings.Join(args, " ")
 	v.LogVerbose = nil
-	if len(args) == 1 && noneOr(args[0]) == "" {
-		return nil
+	for _, arg := range args {
+		if noneOr(arg) != "" {
+			v.LogVerbose = append(v.LogVerbose, arg)
+		} else if len(args) > 1 {
+			return d.notAlone(arg)
+		}
 	}
-	v.LogVerbose = args
+	return nil
+}
+
+// checkCommands demands a user for each command that finds keys: nothing may
+// run as root by oversight.
+func (v *values) checkCommands() error {
+	if v.AuthorizedKeysCommand != "" && v.AuthorizedKeysCommandUser == "" {
+		return says("AuthorizedKeysCommand set without AuthorizedKeysCommandUser")
+	}
+	if v.AuthorizedPrincipalsCommand != "" && v.AuthorizedPrincipalsCommandUser == "" {
+		return says("AuthorizedPrincipalsCommand set without AuthorizedPrincipalsCommandUser")
+	}
 	return nil
 }

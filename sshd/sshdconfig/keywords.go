@@ -22,6 +22,9 @@ func (k *keyword) name() string {
 	return name
 }
 
+// key is the name as a dump has it.
+func (k *keyword) key() string { return strings.ToLower(k.name()) }
+
 // scope says where a keyword may stand.
 type scope int
 
@@ -93,22 +96,22 @@ var obeyed = []keyword{
 	{"PerSourceNetBlockSize", global, first, setNetBlockSize, ""},
 	{"PerSourcePenalties", global, appending, setPenalties, "off unless asked for: behind address translation all clients may look like one"},
 	{"PerSourcePenaltyExemptList", global, first, setExempt, ""},
-	{"LogLevel", anywhere, first, choice(logLevels, func(v *values) *string { return &v.LogLevel }), ""},
+	{"LogLevel", anywhere, first, choiceOf("unsupported log level '%s'", logLevels, func(v *values) *string { return &v.LogLevel }), ""},
 	{"LogVerbose", anywhere, wholeLine, setLogVerbose, ""},
-	{"SyslogFacility", global, first, choice(facilities, func(v *values) *string { return &v.SyslogFacility }), ""},
+	{"SyslogFacility", global, first, choiceOf("unsupported log facility '%s'", facilities, func(v *values) *string { return &v.SyslogFacility }), ""},
 	{"PidFile", global, first, file(func(v *values) *string { return &v.PidFile }), ""},
 	{"VersionAddendum", global, first, setVersionAddendum, ""},
-	{"FingerprintHash", global, first, choice(hashes, func(v *values) *string { return &v.FingerprintHash }), "md5, and SHA-256 for all others"},
+	{"FingerprintHash", global, first, choiceOf("Invalid FingerprintHash algorithm %q", hashes, func(v *values) *string { return &v.FingerprintHash }), "md5, and SHA-256 for all others"},
 	{"RekeyLimit", anywhere, first, setRekeyLimit, "bytes only"},
 	{"TCPKeepAlive KeepAlive", global, first, flag(func(v *values) *bool { return &v.TCPKeepAlive }), ""},
 	{"IPQoS", anywhere, first, setIPQoS, ""},
 	{"UseDNS", global, first, flag(func(v *values) *bool { return &v.UseDNS }), ""},
-	{"Ciphers", global, first, algorithmList(ciphers, func(v *values) *[]string { return &v.Ciphers }), ""},
-	{"MACs", global, first, algorithmList(macs, func(v *values) *[]string { return &v.MACs }), ""},
-	{"KexAlgorithms", global, first, algorithmList(keyExchanges, func(v *values) *[]string { return &v.KexAlgorithms }), ""},
-	{"HostKeyAlgorithms", global, first, algorithmList(hostKeyTypes, func(v *values) *[]string { return &v.HostKeyAlgorithms }), ""},
-	{"PubkeyAcceptedAlgorithms PubkeyAcceptedKeyTypes", anywhere, first, algorithmList(userKeyTypes, func(v *values) *[]string { return &v.PubkeyAcceptedAlgorithms }), ""},
-	{"CASignatureAlgorithms", anywhere, first, algorithmList(signatureTypes, func(v *values) *[]string { return &v.CASignatureAlgorithms }), ""},
+	{"Ciphers", global, first, algorithmList(ciphers, "SSH2 cipher spec", func(v *values) *[]string { return &v.Ciphers }), ""},
+	{"MACs", global, first, algorithmList(macs, "SSH2 mac spec", func(v *values) *[]string { return &v.MACs }), ""},
+	{"KexAlgorithms", global, first, algorithmList(keyExchanges, "SSH2 KexAlgorithms", func(v *values) *[]string { return &v.KexAlgorithms }), ""},
+	{"HostKeyAlgorithms", global, first, algorithmList(hostKeyTypes, "key types", func(v *values) *[]string { return &v.HostKeyAlgorithms }), ""},
+	{"PubkeyAcceptedAlgorithms PubkeyAcceptedKeyTypes", anywhere, first, algorithmList(userKeyTypes, "key types", func(v *values) *[]string { return &v.PubkeyAcceptedAlgorithms }), ""},
+	{"CASignatureAlgorithms", anywhere, first, algorithmList(signatureTypes, "key types", func(v *values) *[]string { return &v.CASignatureAlgorithms }), ""},
 
 	// Authentication.
 	{"PermitRootLogin", anywhere, first, choice(rootLogin, func(v *values) *string { return &v.PermitRootLogin }), ""},
@@ -127,8 +130,8 @@ var obeyed = []keyword{
 	{"RequiredRSASize", anywhere, first, count(func(v *values) *int { return &v.RequiredRSASize }), ""},
 	{"AllowUsers", anywhere, appending, list(checkUser, func(v *values) *[]string { return &v.AllowUsers }), ""},
 	{"DenyUsers", anywhere, appending, list(checkUser, func(v *values) *[]string { return &v.DenyUsers }), ""},
-	{"AllowGroups", anywhere, appending, list(anyName, func(v *values) *[]string { return &v.AllowGroups }), ""},
-	{"DenyGroups", anywhere, appending, list(anyName, func(v *values) *[]string { return &v.DenyGroups }), ""},
+	{"AllowGroups", anywhere, appending, list(checkName, func(v *values) *[]string { return &v.AllowGroups }), ""},
+	{"DenyGroups", anywhere, appending, list(checkName, func(v *values) *[]string { return &v.DenyGroups }), ""},
 	{"AuthenticationMethods", anywhere, wholeLine, setAuthenticationMethods, "any and publickey; methods that are not offered are refused"},
 	{"RefuseConnection", anywhere, first, flag(func(v *values) *bool { return &v.RefuseConnection }), ""},
 	{"ExposeAuthInfo", anywhere, first, flag(func(v *values) *bool { return &v.ExposeAuthInfo }), ""},

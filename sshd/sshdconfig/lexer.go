@@ -1,9 +1,6 @@
 package sshdconfig
 
-import (
-	"errors"
-	"strings"
-)
+import "strings"
 
 const blanks = " \t\r"
 
@@ -22,7 +19,7 @@ func splitKeyword(line string) (name, rest string) {
 	return line[:end], strings.TrimLeft(strings.TrimPrefix(rest, "="), blanks)
 }
 
-var errQuotes = errors.New("invalid quotes")
+var errQuotes = counts("invalid quotes")
 
 // splitArguments splits text into words like argv_split in OpenSSH's misc.c.
 // Single and double quotes hold a word together, also in its middle. A

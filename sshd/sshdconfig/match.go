@@ -38,7 +38,7 @@ func (b *block) matches(conn Connection) bool {
 }
 
 // parseMatch reads the arguments of a Match line: "all" alone, or criteria as
-// "User root" or "User=root".
+// "User root", "User=root" or "User = root".
 func parseMatch(args []string, outer *block) (*block, error) {
 	b := &block{outer: outer}
 	if len(args) == 0 {
@@ -48,16 +48,10 @@ func parseMatch(args []string, outer *block) (*block, error) {
 		return b, nil
 	}
 	for len(args) > 0 {
-		attribute, value, joined := strings.Cut(args[0], "=")
-		args = args[1:]
-		if strings.EqualFold(attribute, "all") {
-			return nil, errors.New("'all' cannot be combined with other Match attributes")
-		}
-		if !joined && !strings.EqualFold(attribute, "invalid-user") {
-			if len(args) == 0 {
-				return nil, fmt.Errorf("missing Match criteria for %s", attribute)
-			}
-			value, args = args[0], args[1:]
+		var attribute, value string
+		var err error
+		if attribute, value, args, err = nextCriterion(args); err != nil {
+			return nil, err
 		}
 		holds, err := newCriterion(attribute, value)
 		if err != nil {
@@ -68,30 +62,73 @@ func parseMatch(args []string, outer *block) (*block, error) {
 	return b, nil
 }
 
-func newCriterion(attribute, value string) (criterion, error) {
-	attribute = strings.ToLower(attribute)
-	if attribute == "invalid-user" && value == "" {
-		return func(c Connection) bool { return c.InvalidUser }, nil
+// nextCriterion takes an attribute and its value from the head of the arguments.
+func nextCriterion(args []string) (attribute, value string, rest []string, err error) {
+	attribute, value, joined := strings.Cut(args[0], "=")
+	rest = args[1:]
+	switch {
+	case strings.EqualFold(attribute, "all"):
+		return "", "", nil, errors.New("'all' cannot be combined with other Match attributes")
+	case strings.EqualFold(attribute, "invalid-user"):
+		return "invalid-user", value, rest, nil
+	}
+	if !joined && len(rest) > 0 {
+		// the equal sign may stand alone or before the value
+		value, joined = strings.CutPrefix(rest[0], "=")
+		rest = rest[1:]
+	}
+	if joined && value == "" && len(rest) > 0 {
+		value, rest = rest[0], rest[1:]
 	}
 	if value == "" {
-		return nil, fmt.Errorf("missing Match criteria for %s", attribute)
+		return "", "", nil, fmt.Errorf("missing Match criteria for %s", attribute)
 	}
+	return strings.ToLower(attribute), value, rest, nil
+}
+
+// release is what "Match Version" is compared to: the release of OpenSSH whose
+// directives this package knows.
+const release = "OpenSSH_10.0"
+
+// newCriterion makes a criterion of which nothing that is unknown of a
+// connection can hold.
+func newCriterion(attribute, value string) (criterion, error) {
 	switch attribute {
+	case "invalid-user":
+		if value != "" {
+			return nil, errors.New("invalid-user takes no argument")
+		}
+		return func(c Connection) bool { return c.InvalidUser }, nil
 	case "user":
-		return func(c Connection) bool { return pattern.List(value, c.User) == pattern.Matched }, nil
+		return matchName(value, func(c Connection) string { return c.User }), nil
 	case "group":
 		return func(c Connection) bool { return matchGroups(value, c.Groups) }, nil
 	case "host":
-		return func(c Connection) bool { return pattern.Host(value, c.Host) == pattern.Matched }, nil
+		return func(c Connection) bool { return c.Host != "" && pattern.Host(value, c.Host) == pattern.Matched }, nil
 	case "address":
 		return matchAddress(value, func(c Connection) string { return c.Address })
 	case "localaddress":
 		return matchAddress(value, func(c Connection) string { return c.LocalAddress })
 	case "localport":
 		port, err := parsePort(value)
-		return func(c Connection) bool { return c.LocalPort == port }, err
+		if err != nil || port == 0 {
+			return nil, says("Invalid port '%s' on Match line", value)
+		}
+		return func(c Connection) bool { return c.LocalPort == port }, nil
+	case "rdomain":
+		return matchName(value, func(c Connection) string { return c.RDomain }), nil
+	case "version":
+		return matchName(value, func(Connection) string { return release }), nil
 	}
-	return nil, fmt.Errorf("unsupported Match attribute %s", attribute)
+	return nil, says("Unsupported Match attribute %s", attribute)
+}
+
+// matchName holds for a name that is known and matches a list.
+func matchName(list string, of func(Connection) string) criterion {
+	return func(c Connection) bool {
+		name := of(c)
+		return name != "" && pattern.List(list, name) == pattern.Matched
+	}
 }
 
 // matchGroups holds if a group matches the list and none is excluded by it.

@@ -85,7 +85,7 @@ func (p *parser) main(name string, text []byte) error {
 }
 
 // text adds the directives of one file, which stand in the block outer. Lines
-// that sshd does not know are all reported, other mistakes end the reading.
+// that sshd cannot make out are all reported, a bad value ends the reading.
 func (p *parser) text(name string, text []byte, outer *block, depth int) error {
 	if bytes.IndexByte(text, 0) >= 0 {
 		return &Error{File: name, Err: errors.New("not a text file: it holds a NUL byte")}
@@ -99,7 +99,7 @@ func (p *parser) text(name string, text []byte, outer *block, depth int) error {
 			continue
 		}
 		next, err := p.line(d, outer, depth)
-		if errors.Is(err, errBadOption) {
+		if isCounted(err) {
 			bad = append(bad, err)
 			continue
 		}
@@ -114,11 +114,6 @@ func (p *parser) text(name string, text []byte, outer *block, depth int) error {
 	return errors.Join(bad...)
 }
 
-// errBadOption marks the mistakes that do not end the reading of a file.
-//
-//lint:ignore ST1005 sshd's own words
-var errBadOption = errors.New("Bad configuration option")
-
 // line adds one directive. It returns the block that the next line stands in.
 func (p *parser) line(d *directive, outer *block, depth int) (*block, error) {
 	d.keyword = lookUp(d.spelt)
@@ -126,7 +121,7 @@ func (p *parser) line(d *directive, outer *block, depth int) (*block, error) {
 		return nil, d.errorf("%w: %s", errBadOption, d.spelt)
 	}
 	if d.rest == "" {
-		return nil, d.errorf("%w: no argument after keyword %q", errBadOption, d.spelt)
+		return nil, d.errorf("%w", counts("no argument after keyword %q", d.spelt))
 	}
 	var err error
 	if d.args, err = splitArguments(d.rest); err != nil {
@@ -143,7 +138,7 @@ func (p *parser) line(d *directive, outer *block, depth int) (*block, error) {
 	}
 	next, err := parseMatch(d.args, outer)
 	if err != nil {
-		return nil, d.errorf("Bad Match condition: %w", err)
+		return nil, d.errorf("%w", says("Bad Match condition: %v", err))
 	}
 	return next, nil
 }

@@ -56,7 +56,7 @@ func setPenalties(v *values, d *directive) error {
 	for _, arg := range args {
 		if enabled, err := parseFlag(arg); err == nil {
 			if len(args) > 1 {
-				return fmt.Errorf("keyword %s %q argument must appear alone", d.spelt, arg)
+				return d.notAlone(arg)
 			}
 			v.PerSource.Penalties.Enabled = enabled && len(v.penalties) == 0 || v.PerSource.Penalties.Enabled
 			v.penalties[""] = true

@@ -17,27 +17,30 @@ func setPerSourceMaxStartups(v *values, d *directive) error {
 	if arg == "none" {
 		return nil
 	}
-	if v.PerSource.MaxStartups, err = parseCount(arg); err == nil && v.PerSource.MaxStartups == 0 {
-		err = errors.New("PerSourceMaxStartups 0 would let nobody in: want a number or none")
+	if v.PerSource.MaxStartups, err = parseCount(arg); err != nil {
+		return says("%s %v", d.spelt, err)
 	}
-	return err
+	if v.PerSource.MaxStartups == 0 {
+		return errors.New("PerSourceMaxStartups 0 would let nobody in: want a number or none")
+	}
+	return nil
 }
 
-// setNetBlockSize takes the bits of IPv4 addresses, or those and the ones of IPv6.
+// setNetBlockSize takes the bits of IPv4 addresses and those of IPv6, which are
+// none at all if left out: all of IPv6 is one network then, as for sshd.
 func setNetBlockSize(v *values, d *directive) error {
 	arg, err := d.one()
 	if err != nil {
 		return err
 	}
 	four, six, both := strings.Cut(arg, ":")
-	if v.PerSource.Prefix4, err = parseBits(four, 32); err != nil {
-		return fmt.Errorf("%s IPv4 %w", d.spelt, err)
+	v.PerSource.Prefix6 = 0
+	v.PerSource.Prefix4, err = parseBits(four, 32)
+	if err == nil && both {
+		v.PerSource.Prefix6, err = parseBits(six, 128)
 	}
-	if !both {
-		return nil
-	}
-	if v.PerSource.Prefix6, err = parseBits(six, 128); err != nil {
-		return fmt.Errorf("%s IPv6 %w", d.spelt, err)
+	if err != nil {
+		return says("Invalid %s spec: %v", d.spelt, err)
 	}
 	return nil
 }

@@ -29,11 +29,12 @@ func setIPQoS(v *values, d *directive) error {
 		return err
 	}
 	if len(args) > 2 {
-		return fmt.Errorf("keyword %s extra arguments at end of line", d.spelt)
+		return d.tooMany()
 	}
 	for i := range v.IPQoS {
-		if v.IPQoS[i], err = parseService(args[min(i, len(args)-1)]); err != nil {
-			return err
+		arg := args[min(i, len(args)-1)]
+		if v.IPQoS[i], err = parseService(arg); err != nil {
+			return says("Bad %s value: %s", d.spelt, arg)
 		}
 	}
 	return nil
@@ -49,10 +50,7 @@ func parseService(arg string) (int, error) {
 		}
 	}
 	value, err := strconv.ParseUint(arg, 0, 8)
-	if err != nil {
-		return 0, fmt.Errorf("bad QoS value: %s", arg)
-	}
-	return int(value), nil
+	return int(value), err
 }
 
 func serviceName(value int) string {

@@ -20,19 +20,25 @@ func parseFlag(arg string) (bool, error) {
 	return false, fmt.Errorf("unsupported option %q", arg)
 }
 
+// parseCount reads a number that fits an int of C's.
 func parseCount(arg string) (int, error) {
-	n, err := strconv.ParseUint(arg, 10, 31)
-	if err != nil {
-		return 0, fmt.Errorf("integer value %q invalid", arg)
+	n, err := strconv.ParseInt(arg, 10, 64)
+	switch {
+	case err != nil && !errors.Is(err, strconv.ErrRange):
+		return 0, says("integer value invalid: %q", arg)
+	case n < 0:
+		return 0, says("integer value too small: %s", arg)
+	case n > math.MaxInt32:
+		return 0, says("integer value too large: %s", arg)
 	}
 	return int(n), nil
 }
 
-// parsePort takes a number. Unlike sshd it takes 0 too, for any free port.
+// parsePort takes a number, 0 included.
 func parsePort(arg string) (int, error) {
 	n, err := strconv.ParseUint(arg, 10, 16)
 	if err != nil {
-		return 0, fmt.Errorf("badly formatted port number %q", arg)
+		return 0, says("Badly formatted port number: %q", arg)
 	}
 	return int(n), nil
 }
@@ -42,7 +48,7 @@ var secondsPerUnit = map[byte]uint64{'s': 1, 'm': 60, 'h': 3600, 'd': 86400, 'w'
 // parseDuration reads the TIME FORMATS of sshd_config(5), such as 90, 1h30m or
 // 2w. A number without a unit is in seconds.
 func parseDuration(arg string) (time.Duration, error) {
-	invalid := fmt.Errorf("invalid time value %q: want seconds, or numbers with s, m, h, d or w as in 1h30m", arg)
+	invalid := fmt.Errorf("invalid time value: %q: want seconds, or numbers with s, m, h, d or w as in 1h30m", arg)
 	total, rest := uint64(0), strings.ToLower(arg)
 	if rest == "" {
 		return 0, invalid
@@ -71,7 +77,7 @@ func parseSize(arg string) (uint64, error) {
 	digits := strings.TrimRight(arg, "KkMmGg")
 	n, err := strconv.ParseUint(digits, 10, 32)
 	if err != nil || len(arg)-len(digits) > 1 {
-		return 0, fmt.Errorf("bad size %q: want a number, or one with K, M or G", arg)
+		return 0, fmt.Errorf("want a number, or one with K, M or G")
 	}
 	switch strings.ToUpper(arg[len(digits):]) {
 	case "K":
@@ -101,6 +107,8 @@ func parseListen(arg string) (listenAddress, error) {
 	if err != nil || host == "" {
 		return listenAddress{}, errHostPort
 	}
-	_, err = parsePort(port)
-	return listenAddress{host: host, port: port}, err
+	if _, err := parsePort(port); err != nil {
+		return listenAddress{}, errors.New("bad port number")
+	}
+	return listenAddress{host: host, port: port}, nil
 }

@@ -1,6 +1,7 @@
 package sshdconfig
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,8 +30,21 @@ func single[T any](parse func(string) (T, error), field func(*values) *T) setter
 }
 
 func flag(field func(*values) *bool) setter              { return single(parseFlag, field) }
-func count(field func(*values) *int) setter              { return single(parseCount, field) }
 func duration(field func(*values) *time.Duration) setter { return single(parseDuration, field) }
+
+// count names the keyword in its errors.
+func count(field func(*values) *int) setter {
+	return func(v *values, d *directive) error {
+		arg, err := d.one()
+		if err != nil {
+			return err
+		}
+		if *field(v), err = parseCount(arg); err != nil {
+			return says("%s %v", d.spelt, err)
+		}
+		return nil
+	}
+}
 
 // name is a text of one word, "" for none.
 func name(field func(*values) *string) setter {
@@ -58,6 +72,17 @@ func homeFile(field func(*values) *string) setter {
 // spelling that is kept.
 func choice(words map[string]string, field func(*values) *string) setter {
 	return single(oneOf(words), field)
+}
+
+// choiceOf is choice with an error of its own.
+func choiceOf(refusal string, words map[string]string, field func(*values) *string) setter {
+	return single(func(arg string) (string, error) {
+		word, err := oneOf(words)(arg)
+		if err != nil {
+			return "", says(refusal, arg)
+		}
+		return word, nil
+	}, field)
 }
 
 // durationOrNone takes "none" for no limit as well.
@@ -90,8 +115,8 @@ func command(field func(*values) *string) setter {
 
 // setVersionAddendum takes what fits the identification string (RFC 4253 section 4.2).
 func setVersionAddendum(v *values, d *directive) error {
-	if strings.ContainsFunc(d.rest, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return fmt.Errorf("%s must be printable ASCII", d.spelt)
+	if strings.ContainsFunc(d.rest, func(r rune) bool { return r < ' ' }) {
+		return says("Invalid %s: a control character would end every handshake", d.spelt)
 	}
 	v.VersionAddendum = noneOr(d.rest)
 	return nil
@@ -115,23 +140,22 @@ func setPermitUserEnvironment(v *values, d *directive) error {
 }
 
 // list appends one or more arguments that pass a check.
-func list(check func(string) error, field func(*values) *[]string) setter {
+func list(check func(keyword, arg string) error, field func(*values) *[]string) setter {
 	return func(v *values, d *directive) error {
-		args, err := d.some()
-		if err != nil {
-			return err
+		if len(d.args) == 0 {
+			return fmt.Errorf("%s missing argument", d.spelt)
 		}
-		for _, arg := range args {
-			if err := check(arg); err != nil {
-				return fmt.Errorf("%s %q: %w", d.spelt, arg, err)
+		for _, arg := range d.args {
+			if err := check(d.spelt, arg); err != nil {
+				return err
 			}
 		}
-		*field(v) = append(*field(v), args...)
+		*field(v) = append(*field(v), d.args...)
 		return nil
 	}
 }
 
-func algorithmList(of algorithms, field func(*values) *[]string) setter {
+func algorithmList(of algorithms, what string, field func(*values) *[]string) setter {
 	return func(v *values, d *directive) error {
 		arg, err := d.one()
 		if err != nil {
@@ -139,7 +163,7 @@ func algorithmList(of algorithms, field func(*values) *[]string) setter {
 		}
 		names, missing, err := of.resolve(arg)
 		if err != nil {
-			return fmt.Errorf("%s %q: %w", d.spelt, arg, err)
+			return says("Bad %s '%s': %v", what, arg, err)
 		}
 		for _, name := range missing {
 			v.note("%s is not supported by this server and left out", name)
@@ -155,21 +179,30 @@ func addPort(v *values, d *directive) error {
 		return err
 	}
 	port, err := parsePort(arg)
+	if err == nil && port == 0 {
+		err = says("Badly formatted port number: 0")
+	}
 	v.ports = append(v.ports, port)
 	return err
 }
 
+// addListenAddress takes port 0 for any free one, which sshd does not.
 func addListenAddress(v *values, d *directive) error {
-	arg, err := d.one() // refuses "rdomain" after the address
-	if err != nil {
+	args, err := d.some()
+	switch {
+	case err != nil:
 		return err
+	case len(args) > 1 && !strings.EqualFold(args[1], "rdomain"):
+		return errors.New("bad ListenAddress syntax")
+	case len(args) > 1:
+		return errors.New("bad routing domain: this server knows none")
 	}
-	address, err := parseListen(arg)
+	address, err := parseListen(args[0])
 	v.listen = append(v.listen, address)
 	return err
 }
 
-// addFile appends the absolute name of a file that is not in the list yet.
+// addFile appends the absolute name of a file.
 func addFile(field func(*values) *[]string) setter {
 	return func(v *values, d *directive) error {
 		arg, err := d.one()
@@ -177,9 +210,7 @@ func addFile(field func(*values) *[]string) setter {
 			return err
 		}
 		path, err := absolute(arg)
-		if list := field(v); !slices.Contains(*list, path) {
-			*list = append(*list, path)
-		}
+		*field(v) = append(*field(v), path)
 		return err
 	}
 }
@@ -189,6 +220,7 @@ func setAuthorizedKeysFile(v *values, d *directive) error {
 	if err != nil {
 		return err
 	}
+	v.written[d.keyword.key()] = strings.Join(args, " ")
 	v.AuthorizedKeysFiles = slices.DeleteFunc(slices.Clone(args), func(arg string) bool { return noneOr(arg) == "" })
 	return nil
 }
@@ -202,7 +234,7 @@ func setEnv(v *values, d *directive) error {
 	v.SetEnv = nil
 	for _, pair := range args {
 		if !strings.Contains(pair, "=") {
-			return fmt.Errorf("invalid environment %q: want NAME=value", pair)
+			return says("Invalid environment: %q: want NAME=value", pair)
 		}
 		if !hasName(v.SetEnv, pair) {
 			v.SetEnv = append(v.SetEnv, pair)
@@ -213,8 +245,11 @@ func setEnv(v *values, d *directive) error {
 
 // addSubsystem keeps the first command for a name.
 func addSubsystem(v *values, d *directive) error {
-	if len(d.args) < 2 || d.args[0] == "" || d.args[1] == "" {
-		return fmt.Errorf("%s missing argument: want a name and a command", d.spelt)
+	if len(d.args) == 0 || d.args[0] == "" {
+		return fmt.Errorf("%s missing argument", d.spelt)
+	}
+	if len(d.args) == 1 || d.args[1] == "" {
+		return says("Missing subsystem command: want a name and a command")
 	}
 	if name := d.args[0]; v.Subsystems[name] == "" {
 		v.Subsystems[name] = joinArguments(d.args[1:])
@@ -233,10 +268,10 @@ func setMaxStartups(v *values, d *directive) error {
 	if n, err := parseCount(arg); err == nil {
 		m.Begin, m.Full = n, n
 	} else if _, err := fmt.Sscanf(arg, "%d:%d:%d", &m.Begin, &m.Rate, &m.Full); err != nil {
-		return fmt.Errorf("illegal MaxStartups spec %q", arg)
+		m = MaxStartups{}
 	}
 	if m.Begin < 1 || m.Begin > m.Full || m.Rate < 1 || m.Rate > 100 {
-		return fmt.Errorf("invalid MaxStartups spec %q: want BEGIN:RATE:FULL with BEGIN up to FULL and RATE in per cent", arg)
+		return says("Invalid MaxStartups spec: %q: want BEGIN:RATE:FULL with BEGIN up to FULL and RATE in per cent", arg)
 	}
 	v.MaxStartups = m
 	return nil
@@ -250,20 +285,24 @@ func setRekeyLimit(v *values, d *directive) error {
 		return err
 	}
 	if len(args) > 2 {
-		return fmt.Errorf("keyword %s extra arguments at end of line", d.spelt)
+		return d.tooMany()
 	}
-	if len(args) == 2 && noneOr(args[1]) != "" && args[1] != "0" {
-		return fmt.Errorf("%s %s: a time is not supported: give a number of bytes only", d.spelt, d.rest)
+	if len(args) == 2 && noneOr(args[1]) != "" {
+		if after, err := parseDuration(args[1]); err != nil || after != 0 {
+			return cmp.Or(err, fmt.Errorf("%s %s: a time is not supported: give a number of bytes only", d.spelt, d.rest))
+		}
 	}
 	if strings.EqualFold(args[0], "default") {
 		return nil
 	}
-	size, err := parseSize(args[0])
-	if err == nil && size != 0 && size < 16 {
-		err = errors.New("RekeyLimit too small")
+	v.RekeyLimit, err = parseSize(args[0])
+	if err != nil {
+		return says("Bad %s number '%s': Invalid argument: %v", d.spelt, args[0], err)
 	}
-	v.RekeyLimit = size
-	return err
+	if v.RekeyLimit != 0 && v.RekeyLimit < 16 {
+		return errors.New("RekeyLimit too small")
+	}
+	return nil
 }
 
 // setAuthenticationMethods takes what keys alone can meet.
@@ -276,19 +315,39 @@ func setAuthenticationMethods(v *values, d *directive) error {
 		if arg == "any" && len(args) > 1 {
 			return fmt.Errorf(`"any" must appear alone in %s`, d.spelt)
 		}
+		if err := checkMethods(arg); err != nil {
+			return fmt.Errorf("invalid %s method list: %w", d.spelt, err)
+		}
 		if arg != "any" && arg != "publickey" {
 			return fmt.Errorf("%s %s is not supported: only publickey is offered: set it to publickey", d.spelt, arg)
 		}
 	}
-	v.methods = args
+	v.written[d.keyword.key()] = strings.Join(args, " ")
 	return nil
 }
 
-func anyName(string) error { return nil }
+// checkMethods tells methods that sshd has from those that it has not.
+func checkMethods(list string) error {
+	known := []string{"none", "publickey", "password", "keyboard-interactive", "hostbased", "gssapi-with-mic"}
+	for item := range strings.SplitSeq(list, ",") {
+		method, _, _ := strings.Cut(item, ":")
+		if !slices.Contains(known, method) && list != "any" {
+			return says("Unknown authentication method %q in list", method)
+		}
+	}
+	return nil
+}
 
-func checkEnvPattern(arg string) error {
-	if strings.Contains(arg, "=") {
-		return errors.New("invalid environment name")
+func checkName(keyword, arg string) error {
+	if arg == "" {
+		return says("invalid %s pattern: %q", keyword, arg)
+	}
+	return nil
+}
+
+func checkEnvPattern(_, arg string) error {
+	if arg == "" || strings.Contains(arg, "=") {
+		return says("Invalid environment name: %q: want a name or a pattern", arg)
 	}
 	return nil
 }

@@ -11,12 +11,16 @@ func setChannelTimeout(v *values, d *directive) error {
 	if err != nil {
 		return err
 	}
-	v.timeouts, v.ChannelTimeouts = args, nil
+	v.ChannelTimeouts = nil
+	if len(args) == 1 && noneOr(args[0]) == "" {
+		return nil
+	}
+	v.written[d.keyword.key()] = strings.Join(args, " ")
 	for _, arg := range args {
 		if noneOr(arg) != "" {
 			err = v.addTimeout(arg)
-		} else if len(args) > 1 {
-			err = fmt.Errorf(`keyword %s "none" argument must appear alone`, d.spelt)
+		} else {
+			err = d.notAlone(arg)
 		}
 		if err != nil {
 			return err

@@ -46,13 +46,15 @@ func (c Connection) inGroup(name string) bool {
 }
 
 // checkUser tells whether an element of AllowUsers or DenyUsers can be decided.
-func checkUser(list string) error {
+func checkUser(keyword, list string) error {
 	at := strings.LastIndexByte(list, '@')
 	if at < 0 {
-		return nil
+		return checkName(keyword, list)
 	}
-	_, err := pattern.Origin(list[at+1:], "", netip.Addr{})
-	return err
+	if _, err := pattern.Origin(list[at+1:], "", netip.Addr{}); err != nil {
+		return says("invalid %s pattern: %q: %v", keyword, list, err)
+	}
+	return nil
 }
 
 // AcceptsKey tells whether PubkeyAcceptedAlgorithms has an algorithm for a type

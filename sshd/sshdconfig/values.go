@@ -14,11 +14,8 @@ type values struct {
 	listen []listenAddress
 	notes  []string // warnings about the directive just obeyed
 
-	// What a dump shows as it was written.
-	methods    []string          // AuthenticationMethods
-	timeouts   []string          // ChannelTimeout
+	written    map[string]string // by keyword in lower case, what a dump shows as it was written
 	subsystems []string          // the names in order
-	inert      map[string]string // directives without effect, by keyword in lower case
 
 	penalties map[string]bool // the offences that have had their first value
 }
@@ -32,10 +29,6 @@ func (v *values) note(format string, args ...any) {
 // listenAddresses joins ListenAddress and Port: an address without a port of
 // its own is listened on at every port.
 func (v *values) listenAddresses() []string {
-	ports := v.ports
-	if len(ports) == 0 {
-		ports = []int{22}
-	}
 	addresses := v.listen
 	if len(addresses) == 0 {
 		addresses = []listenAddress{{}}
@@ -46,7 +39,7 @@ func (v *values) listenAddresses() []string {
 			list = append(list, net.JoinHostPort(a.host, a.port))
 			continue
 		}
-		for _, port := range ports {
+		for _, port := range v.ports {
 			list = append(list, net.JoinHostPort(a.host, strconv.Itoa(port)))
 		}
 	}
