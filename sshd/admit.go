@@ -140,6 +140,10 @@ func algorithmOf(key ssh.PublicKey, signature string) string {
 	if _, ok := key.(*ssh.Certificate); !ok {
 		return signature
 	}
+	return certifiedSignature(signature)
+}
+
+func certifiedSignature(signature string) string {
 	name, _, _ := strings.Cut(signature, "@")
 	return name + "-cert-v01@openssh.com"
 }

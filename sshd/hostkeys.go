@@ -51,13 +51,22 @@ type hostKeys struct {
 
 	mu      sync.Mutex // protects the following
 	signers []ssh.Signer
+	waiting []hostCertificate // whose keys have not been seen yet
+}
+
+// hostCertificate says for which names a host key is good (sshd_config(5),
+// HostCertificate).
+type hostCertificate struct {
+	file string
+	cert *ssh.Certificate
 }
 
 // loadHostKeys reads the keys that are asked for by name. One with the name of
 // a default key may be missing: it is made with the others. One that cannot be
 // read is logged. Without names the default keys are meant.
-func loadHostKeys(names []string, dir string, algorithms []string, log *slog.Logger) *hostKeys {
+func loadHostKeys(names, certificates []string, dir string, algorithms []string, log *slog.Logger) *hostKeys {
 	h := &hostKeys{dir: dir, algorithms: algorithms, log: log}
+	h.certify(certificates)
 	if len(names) == 0 {
 		h.kinds = keyKinds
 	}
@@ -70,6 +79,44 @@ func loadHostKeys(names []string, dir string, algorithms []string, log *slog.Log
 		}
 	}
 	return h
+}
+
+// certify reads certificates of host keys, before any key. One that cannot be
+// used is logged, as with sshd.
+func (h *hostKeys) certify(files []string) {
+	for _, file := range files {
+		cert, err := readHostCertificate(file)
+		if err != nil {
+			h.log.Error("Could not load host certificate: "+file, "error", err)
+			continue
+		}
+		h.waiting = append(h.waiting, hostCertificate{file, cert})
+	}
+}
+
+func readHostCertificate(file string) (*ssh.Certificate, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	key, _, _, _, err := ssh.ParseAuthorizedKey(text)
+	if err != nil {
+		return nil, err
+	}
+	cert, ok := key.(*ssh.Certificate)
+	if !ok || cert.CertType != ssh.HostCert {
+		return nil, errors.New("not a host certificate")
+	}
+	return cert, nil
+}
+
+// complain tells of certificates that no key has come for.
+func (h *hostKeys) complain() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.waiting {
+		h.log.Error("No matching private key for certificate: " + c.file)
+	}
 }
 
 func (h *hostKeys) kindOf(name string) int {
@@ -94,24 +141,67 @@ func (h *hostKeys) add(name string, key crypto.PrivateKey) error {
 	if err != nil {
 		return fmt.Errorf("host key: %s: %w", name, err)
 	}
-	usable := []string{signer.PublicKey().Type()}
-	if usable[0] == ssh.KeyAlgoRSA { // one kind of key, several signatures (RFC 8332)
-		usable = []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256, ssh.KeyAlgoRSA}
+	all := []string{signer.PublicKey().Type()}
+	if all[0] == ssh.KeyAlgoRSA { // one kind of key, several signatures (RFC 8332)
+		all = []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256, ssh.KeyAlgoRSA}
 	}
-	usable = slices.DeleteFunc(usable, func(a string) bool { return !slices.Contains(h.algorithms, a) })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	usable := h.usable(all, signature)
 	if len(usable) == 0 {
 		h.log.Warn("host key not used: HostKeyAlgorithms has no algorithm for it", "file", name)
-		return nil
+		return h.addCertified(signer, all)
 	}
 	limited, err := ssh.NewSignerWithAlgorithms(signer.(ssh.AlgorithmSigner), usable)
 	if err != nil {
 		return fmt.Errorf("host key: %s: %w", name, err)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.signers = append(h.signers, limited)
+	return h.addCertified(signer, all)
+}
+
+// addCertified takes certificates of a key into use, too. It is called with mu held.
+func (h *hostKeys) addCertified(signer ssh.Signer, all []string) error {
+	i := slices.IndexFunc(h.waiting, func(c hostCertificate) bool { return sameKey(c.cert, signer.PublicKey()) })
+	if i < 0 {
+		return nil
+	}
+	c := h.waiting[i]
+	h.waiting = slices.Delete(h.waiting, i, i+1)
+	usable := h.usable(all, certifiedSignature)
+	if len(usable) == 0 {
+		h.log.Warn("host certificate not used: HostKeyAlgorithms has no algorithm for it", "file", c.file)
+		return nil
+	}
+	limited, err := ssh.NewSignerWithAlgorithms(signer.(ssh.AlgorithmSigner), usable)
+	if err == nil {
+		limited, err = withCertificate(c.cert, limited)
+	}
+	if err != nil {
+		return fmt.Errorf("host certificate: %s: %w", c.file, err)
+	}
 	h.signers = append(h.signers, limited)
 	return nil
 }
+
+func withCertificate(cert *ssh.Certificate, key ssh.MultiAlgorithmSigner) (ssh.MultiAlgorithmSigner, error) {
+	signer, err := ssh.NewCertSigner(cert, key)
+	if err != nil {
+		return nil, err
+	}
+	limited, ok := signer.(ssh.MultiAlgorithmSigner)
+	if !ok {
+		return nil, errors.New("the library forgets the algorithms of its key")
+	}
+	return limited, nil
+}
+
+// usable are the signatures that HostKeyAlgorithms allows, by the name that it has for them.
+func (h *hostKeys) usable(all []string, name func(string) string) []string {
+	return slices.DeleteFunc(slices.Clone(all), func(a string) bool { return !slices.Contains(h.algorithms, name(a)) })
+}
+
+func signature(algorithm string) string { return algorithm }
 
 // prepare loads the default keys that are there, makes one if there is none at
 // all, and returns those that are still missing.
@@ -148,6 +238,7 @@ func (h *hostKeys) generate(ctx context.Context, missing []keyKind) {
 			h.log.Error("host key not made", "error", err)
 		}
 	}
+	h.complain()
 }
 
 // create makes a key and stores it. A key that cannot be stored serves until

@@ -18,7 +18,7 @@ var allHostKeys = ssh.SupportedAlgorithms().HostKeys
 // keysIn loads and makes the default keys of a directory.
 func keysIn(t *testing.T, dir string, log *journal) *hostKeys {
 	t.Helper()
-	h := loadHostKeys(nil, dir, allHostKeys, slog.New(slog.NewTextHandler(log, nil)))
+	h := loadHostKeys(nil, nil, dir, allHostKeys, slog.New(slog.NewTextHandler(log, nil)))
 	missing, err := h.prepare()
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func wantMode(t *testing.T, name string, want fs.FileMode) {
 
 func TestHostKeysWithoutAFolder(t *testing.T) {
 	var log journal
-	h := loadHostKeys(nil, "/proc/self/no-such-folder", allHostKeys, slog.New(slog.NewTextHandler(&log, nil)))
+	h := loadHostKeys(nil, nil, "/proc/self/no-such-folder", allHostKeys, slog.New(slog.NewTextHandler(&log, nil)))
 	if _, err := h.prepare(); err != nil || len(h.all()) != 1 {
 		t.Errorf("%d keys, %v", len(h.all()), err)
 	}
@@ -103,7 +103,7 @@ func TestExplicitHostKeys(t *testing.T) {
 		"no algorithm":     {[]string{good}, []string{ssh.KeyAlgoRSASHA256}, "", 0},
 	} {
 		var log journal
-		h := loadHostKeys(c.files, dir, c.algorithms, slog.New(slog.NewTextHandler(&log, nil)))
+		h := loadHostKeys(c.files, nil, dir, c.algorithms, slog.New(slog.NewTextHandler(&log, nil)))
 		if complained := strings.Contains(log.String(), "level=ERROR"); complained != (c.complaint != "") || !strings.Contains(log.String(), c.complaint) {
 			t.Errorf("%s: log %q, want %q", name, log.String(), c.complaint)
 		}

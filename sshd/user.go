@@ -154,8 +154,8 @@ func (c *connection) banner(meta ssh.ConnMetadata) string {
 }
 
 // greeting is shown when a shell starts on a terminal.
-func (s *rules) greeting(settings sshdconfig.Settings) string {
-	text := s.config.LoginMessage
+func (r *rules) greeting(settings sshdconfig.Settings) string {
+	text := r.config.LoginMessage
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}

@@ -1,3 +1,5 @@
+//lint:file-ignore ST1005 many errors are sshd's own words
+
 package authkeys
 
 import (
@@ -32,7 +34,7 @@ func FromCertificate(cert *ssh.Certificate) (Options, error) {
 	}
 	for name, value := range cert.CriticalOptions {
 		if err := o.setCritical(name, value); err != nil {
-			return Options{}, fmt.Errorf("Invalid certificate options: %q: %w", name, err) //lint:ignore ST1005 sshd's own words
+			return Options{}, fmt.Errorf("Invalid certificate options: %q: %w", name, err)
 		}
 	}
 	return o, nil
@@ -126,8 +128,6 @@ func both(list, other []string) []string {
 // certify is whether a certificate holds for a client who is known to its
 // authority by one of names, and what it allows. A certificate without any
 // principal is nobody's (as since OpenSSH 10.3).
-//
-//lint:ignore ST1005 the errors are sshd's own words
 func certify(cert *ssh.Certificate, names []string, c Client) (Options, error) {
 	options, err := FromCertificate(cert)
 	if err != nil {
@@ -149,8 +149,6 @@ func certify(cert *ssh.Certificate, names []string, c Client) (Options, error) {
 }
 
 // checkValidity looks at the dates, and has the library check the signature.
-//
-//lint:ignore ST1005 the errors are sshd's own words
 func checkValidity(cert *ssh.Certificate, principal string, now time.Time) error {
 	unix := uint64(max(now.Unix(), 0))
 	switch {
@@ -178,7 +176,7 @@ func Certify(cert *ssh.Certificate, principals []Principal, c Client) (Options, 
 	if principals == nil {
 		return certify(cert, []string{c.User}, c)
 	}
-	refusal := errors.New("Certificate does not contain an authorized principal") //lint:ignore ST1005 sshd's own words
+	refusal := errors.New("Certificate does not contain an authorized principal")
 	for _, p := range principals {
 		if !slices.Contains(cert.ValidPrincipals, p.Name) {
 			continue
@@ -194,7 +192,7 @@ func Certify(cert *ssh.Certificate, principals []Principal, c Client) (Options, 
 
 func (p Principal) certify(cert *ssh.Certificate, c Client) (Options, error) {
 	if err := p.Options.Permit(c.Remote, c.Host, c.Now); err != nil {
-		return Options{}, fmt.Errorf("Refused by certificate principals options: %w", err) //lint:ignore ST1005 sshd's own words
+		return Options{}, fmt.Errorf("Refused by certificate principals options: %w", err)
 	}
 	options, err := certify(cert, []string{p.Name}, c)
 	if err != nil {

@@ -311,6 +311,7 @@ func setAuthenticationMethods(v *values, d *directive) error {
 	if err != nil {
 		return err
 	}
+	v.PublicKeys = 0
 	for _, arg := range args {
 		if arg == "any" && len(args) > 1 {
 			return fmt.Errorf(`"any" must appear alone in %s`, d.spelt)
@@ -318,8 +319,12 @@ func setAuthenticationMethods(v *values, d *directive) error {
 		if err := checkMethods(arg); err != nil {
 			return fmt.Errorf("invalid %s method list: %w", d.spelt, err)
 		}
-		if arg != "any" && arg != "publickey" {
+		keys, ok := countKeys(arg)
+		if arg != "any" && !ok {
 			return fmt.Errorf("%s %s is not supported: only publickey is offered: set it to publickey", d.spelt, arg)
+		}
+		if v.PublicKeys == 0 || keys < v.PublicKeys { // the shortest list is met first
+			v.PublicKeys = keys
 		}
 	}
 	v.written[d.keyword.key()] = strings.Join(args, " ")
@@ -343,6 +348,17 @@ func checkName(keyword, arg string) error {
 		return says("invalid %s pattern: %q", keyword, arg)
 	}
 	return nil
+}
+
+// countKeys is how many keys have to sign for a list of nothing but publickey.
+func countKeys(list string) (keys int, ok bool) {
+	for method := range strings.SplitSeq(list, ",") {
+		if method != "publickey" {
+			return 0, false
+		}
+		keys++
+	}
+	return keys, true
 }
 
 func checkEnvPattern(_, arg string) error {
