@@ -137,6 +137,7 @@ type fileRead struct {
 	offset int64
 	length int
 	reply  *packet
+	done   chan struct{} // closed when the reply is whole
 }
 
 // decodeRead prepares a READ; length is cut to what one packet can carry.
@@ -150,7 +151,7 @@ func (s *session) decodeRead(id uint32, in *decoder, out *packet) (fileRead, err
 		return fileRead{}, err
 	}
 	offset, err := fileOffset(where)
-	return fileRead{id, h, offset, int(min(length, maxData)), out}, err
+	return fileRead{id: id, handle: h, offset: offset, length: int(min(length, maxData)), reply: out}, err
 }
 
 // do reads straight into the reply, behind the place of its header.

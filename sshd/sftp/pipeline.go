@@ -62,12 +62,19 @@ func (s *session) answerAll(received <-chan *packet) error {
 	}
 }
 
+// A queued reply has its place in the order of replies before it is whole.
+type queued struct {
+	packet *packet
+	whole  <-chan struct{} // closed when it is
+}
+
 // schedule has a read carried out while the session goes on.
 func (s *session) schedule(r fileRead) error {
+	r.done = make(chan struct{})
 	s.reading.Add(1)
 	select {
 	case s.reads <- r:
-		return nil
+		return s.queue(r.reply, r.done)
 	case <-s.done:
 		s.reading.Done()
 		return errEnded
@@ -84,17 +91,29 @@ func (s *session) readFiles() {
 			if err := r.do(); err != nil {
 				s.sayStatus(err)
 			}
-			s.send(r.reply)
+			r.reply.finish()
+			close(r.done)
 			s.reading.Done()
 		}
 	}
 }
 
-// send queues a reply. It is safe for concurrent use.
+// whole is that of replies that are from the beginning.
+var whole = func() <-chan struct{} {
+	always := make(chan struct{})
+	close(always)
+	return always
+}()
+
+// send queues a reply that is whole.
 func (s *session) send(p *packet) error {
 	p.finish()
+	return s.queue(p, whole)
+}
+
+func (s *session) queue(p *packet, whole <-chan struct{}) error {
 	select {
-	case s.replies <- p:
+	case s.replies <- queued{p, whole}:
 		return nil
 	case <-s.done:
 		return errEnded
@@ -118,8 +137,12 @@ func (s *session) transmit(w io.Writer) error {
 		select {
 		case <-s.done:
 			return nil
-		case p, more := <-s.replies:
+		case q, more := <-s.replies:
 			if !more {
+				return nil
+			}
+			p := s.await(q)
+			if p == nil {
 				return nil
 			}
 			n, err := s.sendWith(w, p, batch)
@@ -156,12 +179,25 @@ func (s *session) sendWith(w io.Writer, p *packet, batch []byte) (n int, err err
 	return n, err
 }
 
-// nextReply is one that is ready, or nil.
+// nextReply is the next in order, or nil if none is queued. The reader of a
+// file may still be at work on it.
 func (s *session) nextReply() *packet {
 	select {
-	case p := <-s.replies:
-		return p
+	case q, more := <-s.replies:
+		if more {
+			return s.await(q)
+		}
 	default:
+	}
+	return nil
+}
+
+// await is the packet of a reply once it is whole, or nil if the session ends before.
+func (s *session) await(q queued) *packet {
+	select {
+	case <-q.whole:
+		return q.packet
+	case <-s.done:
 		return nil
 	}
 }

@@ -193,6 +193,29 @@ func TestRequestsInFlightKeepTheirOrder(t *testing.T) {
 	}
 }
 
+// OpenSSH's scp loses the rest of a file whose parts come in another order than
+// it asked for them. A small part is ready long before a large one.
+func TestRepliesKeepTheOrderOfReads(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "f"), make([]byte, maxData), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := startServe(t, enter(t, ""), Options{Home: dir})
+	c.open("f", fxpOpen, "f", openRead, attrs{})
+	const reads = 400
+	first := c.id + 1
+	go func() {
+		for i := range reads {
+			c.send(fxpRead, ref("f"), uint64(0), []int{maxData, 1}[i%2])
+		}
+	}()
+	for i := range reads {
+		if r := c.read(); r.id != first+uint32(i) {
+			t.Errorf("reply %d is to request %d, want %d", i, r.id, first+uint32(i))
+		}
+	}
+}
+
 func TestHandlesAreBounded(t *testing.T) {
 	dir := t.TempDir()
 	c := startServe(t, enter(t, ""), Options{Home: dir})

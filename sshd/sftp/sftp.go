@@ -10,10 +10,12 @@
 //
 // A session is a pipeline. One goroutine receives packets, one carries them
 // out in the order of their arrival, a few read files, one sends replies. The
-// rule of order is simple: reads run side by side and their replies may pass
-// each other; any other request waits until the reads before it are done, and
-// is done before the next request is looked at. So a client that sends write,
-// fsync, close and rename without waiting for the answers gets what it means.
+// rule of order is simple: reads run side by side; any other request waits until
+// the reads before it are done, and is done before the next request is looked
+// at. So a client that sends write, fsync, close and rename without waiting for
+// the answers gets what it means. Replies are sent in the order of the requests,
+// those to reads too: OpenSSH's scp (9.2) cuts a file off, and says nothing,
+// where the first reply came that was not the next.
 //
 // Where OpenSSH's behaviour would harm the work on images, this server
 // differs: setstat changes the owner before the mode, so that the set-user-ID
@@ -54,7 +56,7 @@ type session struct {
 	done    <-chan struct{} // closed when the session is over
 	reads   chan fileRead   // to the goroutines that read files
 	reading sync.WaitGroup  // the reads that are under way
-	replies chan *packet    // to the goroutine that sends
+	replies chan queued     // to the goroutine that sends
 }
 
 // Serve answers requests until the client ends the stream, for which the error
@@ -116,7 +118,7 @@ func newSession(ctx context.Context, j *jail.Jail, opts Options) *session {
 		handles:  handles{open: make(map[uint64]*handle)},
 		done:     ctx.Done(),
 		reads:    make(chan fileRead),
-		replies:  make(chan *packet, queueLength),
+		replies:  make(chan queued, queueLength),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
