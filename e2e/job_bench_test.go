@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -70,6 +71,23 @@ func startServing(p program, folder, hostKeys string) (*job, error) {
 		return nil, err
 	}
 	return j, nil
+}
+
+// serveBoth starts our server and OpenSSH's, with the same host keys.
+func serveBoth(b *testing.B) (both [2]*job) {
+	b.Helper()
+	ours, theirs := programs(b)
+	hostKeys := b.TempDir()
+	makeHostKeys(b, hostKeys)
+	for i, p := range []program{ours, theirs} {
+		j, err := startServing(p, b.TempDir(), hostKeys)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(j.stop)
+		both[i] = j
+	}
+	return both
 }
 
 // prepare writes what the sidecar writes, and what a client needs.

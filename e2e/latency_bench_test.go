@@ -121,22 +121,11 @@ func completeToExiting(p program, folder, hostKeys string, idle bool, age time.D
 // BenchmarkLatencyLogin: a real client connects, runs true and leaves. Nothing
 // is polled for here, so that the yardstick is OpenSSH's server alone.
 func BenchmarkLatencyLogin(b *testing.B) {
-	ours, theirs := programs(b)
-	hostKeys := b.TempDir()
-	makeHostKeys(b, hostKeys)
-	var jobs [2]*job
-	for i, p := range []program{ours, theirs} {
-		j, err := startServing(p, b.TempDir(), hostKeys)
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer j.stop()
-		jobs[i] = j
-	}
+	both := serveBoth(b)
 	var took [2][]time.Duration
 	for b.Loop() {
 		for range ourSamples {
-			for i, j := range jobs {
+			for i, j := range both {
 				d, err := j.login()
 				if err != nil {
 					b.Fatal(err)
