@@ -150,11 +150,12 @@ func (c *connection) another(g grant) error {
 func (c *connection) letIn(g grant, key ssh.PublicKey) {
 	c.server.log.Info(fmt.Sprintf("Accepted publickey for %s from %s ssh2: %s", c.user, c.from, c.label(key)))
 	c.audit.Info("auth.accepted", append([]any{"user", c.name}, c.describeKey(key, g.comment)...)...)
-	c.accepted(g.settings.ClientAliveInterval, g.settings.ClientAliveCountMax)
+	c.accepted(g.settings)
 }
 
 // refused tells who has not, and why.
 func (c *connection) refused(key ssh.PublicKey, reason error) {
+	c.refusals++
 	c.server.log.Info(fmt.Sprintf("Failed publickey for %s%s from %s ssh2: %s", c.invalid, c.user, c.from, c.label(key)), "reason", reason)
 	c.audit.Info("auth.refused", append([]any{"user", c.name, "reason", reason.Error()}, c.describeKey(key, "")...)...)
 }

@@ -1,15 +1,11 @@
 package sshd
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime/debug"
-	"strconv"
-	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +14,7 @@ import (
 
 	"buildenv/sshd/authkeys"
 	"buildenv/sshd/session"
+	"buildenv/sshd/sshdconfig"
 )
 
 // connection is a client's. It is the net.Conn that the SSH library sees, too.
@@ -38,21 +35,34 @@ type connection struct {
 	invalid      string // sshd's word before an unknown user's name
 	proven       []ssh.PublicKey
 	restrictions authkeys.Options // of those keys
+	refusals     int              // of keys
+	prohibited   bool             // by RefuseConnection
 	hostname     string           // of remote, or its address; "" as long as nobody has asked
 
 	replay []byte // read from the client before the library began
 	said   int    // bytes that the library will write and the client has already
 	wanted proposal
 
+	began          time.Time
+	received, sent atomic.Int64           // bytes
+	reason         atomic.Pointer[string] // of the end, if it was the server's doing
+	failure        error                  // of the library, at the end
+
 	authenticated atomic.Bool
-	received      atomic.Bool // something, since the keep-alive looked
+	granted       sshdconfig.Settings // of the user; set before authenticated
+	channels      channels
+	sessionsSeen  atomic.Int32
+	doorClosed    atomic.Bool // the client wants no more sessions
+	announced     sync.Once   // our host keys
+	marked        sync.Once   // the packets' type of service
 }
 
 func newConnection(r *rules, raw net.Conn) *connection {
 	c := &connection{
 		Conn: raw, server: r, remote: addrPort(raw.RemoteAddr()), local: addrPort(raw.LocalAddr()),
-		complained: map[string]bool{}, settle: func() {},
+		complained: map[string]bool{}, settle: func() {}, began: time.Now(),
 	}
+	c.channels.c = c
 	c.from = describe(c.remote)
 	c.number = r.served.Add(1)
 	c.audit = r.config.Audit.With("connection", c.number, "remote", c.remote.String())
@@ -78,13 +88,13 @@ func addressOf(a netip.AddrPort) string {
 func (c *connection) Read(p []byte) (int, error) {
 	if len(c.replay) > 0 {
 		n := copy(p, c.replay)
-		c.replay = c.replay[n:]
+		if c.replay = c.replay[n:]; len(c.replay) == 0 {
+			c.replay = nil // a connection may be idle for hours
+		}
 		return n, nil
 	}
 	n, err := c.Conn.Read(p)
-	if n > 0 {
-		c.received.Store(true)
-	}
+	c.received.Add(int64(n))
 	return n, err
 }
 
@@ -95,6 +105,7 @@ func (c *connection) Write(p []byte) (int, error) {
 		return skip, nil
 	}
 	n, err := c.Conn.Write(p[skip:])
+	c.sent.Add(int64(n))
 	return skip + n, err
 }
 
@@ -105,9 +116,12 @@ func (c *connection) SetDeadline(time.Time) error { return nil }
 // serve is a connection from handshake to end. What goes wrong in it must not
 // end the server.
 func (c *connection) serve() {
-	defer c.contain()
+	c.opened()
+	defer c.closed()
 	defer c.settle()
+	defer c.channels.stop()
 	defer c.Close()
+	defer c.contain()
 	if limit := c.server.static.LoginGraceTime; limit > 0 {
 		grace := time.AfterFunc(limit, c.outOfTime)
 		defer grace.Stop()
@@ -121,95 +135,31 @@ func (c *connection) serve() {
 			c.library = ctx
 			return c.handshake()
 		},
-		ChannelHandlers:          map[string]glider.ChannelHandler{"session": c.session, "default": c.refuseChannel},
-		ConnectionFailedCallback: c.failed,
+		ChannelHandlers:          map[string]glider.ChannelHandler{"session": c.handler(c.session), "default": c.handler(c.refuseChannel)},
+		RequestHandlers:          c.requests(),
+		ConnectionFailedCallback: func(_ net.Conn, err error) { c.failed(err) },
 	}
 	plumbing.HandleConn(c)
 	c.left()
 }
 
-func (c *connection) contain() {
-	if p := recover(); p != nil {
-		c.server.log.Error("panic contained", "in", "connection", "from", c.from, "panic", p, "stack", string(debug.Stack()))
-	}
-}
-
-func (c *connection) outOfTime() {
-	if !c.authenticated.Load() {
-		c.server.log.Info("Timeout before authentication for " + c.from)
-		c.Close()
-	}
-}
-
 // session serves a session channel. Who the client is, is known from the
 // connection's own permissions: the library's context has what was offered
 // first, which need not be what was proven.
-func (c *connection) session(_ *glider.Server, conn *ssh.ServerConn, channel ssh.NewChannel, _ glider.Context) {
-	defer c.contain()
+func (c *connection) session(conn *ssh.ServerConn, channel ssh.NewChannel) {
 	login, ok := loginOf(conn.Permissions)
 	if !ok {
 		channel.Reject(ssh.Prohibited, "not authenticated")
 		return
 	}
-	login.Serve(channel)
+	if c.mayOpenSession() {
+		login.Serve(channel)
+	}
 }
 
-func (c *connection) refuseChannel(_ *glider.Server, _ *ssh.ServerConn, channel ssh.NewChannel, _ glider.Context) {
+func (c *connection) refuseChannel(_ *ssh.ServerConn, channel ssh.NewChannel) {
 	c.server.log.Info("channel refused: this server does not forward", "type", channel.ChannelType(), "from", c.from)
 	channel.Reject(ssh.Prohibited, "administratively prohibited")
-}
-
-// failed logs a handshake that came to nothing. One without a word from the
-// client is a probe, of which a cluster has many.
-func (c *connection) failed(_ net.Conn, err error) {
-	log, reason := c.server.log, printable(err.Error())
-	who := c.from
-	if c.introduced {
-		who = cmp.Or(c.invalid, "authenticating user ") + c.user + " " + c.from
-	}
-	switch {
-	case exhausted(err):
-		log.Error(fmt.Sprintf("maximum authentication attempts exceeded for %s%s from %s ssh2 [preauth]", c.invalid, c.user, c.from))
-		log.Info(fmt.Sprintf("Disconnecting %s: Too many authentication failures [preauth]", who))
-	case c.introduced || c.received.Load():
-		log.Info(fmt.Sprintf("Connection closed by %s [preauth]", who), "reason", reason)
-	default:
-		log.Debug(fmt.Sprintf("Connection closed by %s [preauth]", who), "reason", reason)
-	}
-}
-
-// exhausted tells that MaxAuthTries, or the library's own limit, was reached. The
-// last error is then the library's message to the client; earlier ones may
-// quote the client.
-func exhausted(err error) bool {
-	var failures *ssh.ServerAuthError
-	if !errors.As(err, &failures) || len(failures.Errors) == 0 {
-		return false
-	}
-	return strings.HasPrefix(failures.Errors[len(failures.Errors)-1].Error(), "ssh: disconnect, reason 2: ")
-}
-
-// left logs the end of an authenticated connection.
-func (c *connection) left() {
-	conn, ok := c.established()
-	if !ok {
-		return
-	}
-	if said, ok := disconnect(conn.Wait()); ok {
-		c.server.log.Info(fmt.Sprintf("Received disconnect from %s:%s", c.from, printable(fmt.Sprintf("%.200s", said))))
-	}
-	c.server.log.Info(fmt.Sprintf("Disconnected from user %s %s", nameOf(conn), c.from))
-}
-
-// disconnect is what the client said when it left, "11: disconnected by user" for
-// one. The library quotes the text; the error's type is its own secret.
-func disconnect(err error) (said string, ok bool) {
-	said, ok = strings.CutPrefix(err.Error(), "ssh: disconnect, reason ")
-	number, quoted, _ := strings.Cut(said, ": ")
-	if text, err := strconv.Unquote(quoted); err == nil {
-		said = number + ": " + text
-	}
-	return said, ok
 }
 
 // established is the connection after its handshake.
@@ -221,12 +171,14 @@ func (c *connection) established() (*ssh.ServerConn, bool) {
 	return conn, ok
 }
 
-// accepted notes that the client has proven who it is.
-func (c *connection) accepted(interval time.Duration, countMax int) {
+// accepted notes that the client has proven who it is, and what holds for it.
+func (c *connection) accepted(s sshdconfig.Settings) {
+	c.granted = s
+	c.channels.begin(s)
 	c.authenticated.Store(true)
 	c.settle()
-	if interval > 0 {
-		go c.keepAlive(interval, countMax)
+	if s.ClientAliveInterval > 0 {
+		go c.keepAlive(s.ClientAliveInterval, s.ClientAliveCountMax) // ends with the connection
 	}
 }
 

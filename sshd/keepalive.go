@@ -15,20 +15,20 @@ func (c *connection) keepAlive(interval time.Duration, countMax int) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	asking := make(chan struct{}, 1)
-	unanswered := 0
+	unanswered, heard := 0, c.received.Load()
 	for {
 		select {
 		case <-c.library.Done():
 			return
 		case <-tick.C:
 		}
-		if c.received.Swap(false) {
-			unanswered = 0
+		if received := c.received.Load(); received != heard {
+			unanswered, heard = 0, received
 			continue
 		}
 		if countMax > 0 && unanswered >= countMax {
-			c.server.log.Info("Timeout, client not responding from user " + c.user + " " + c.from)
-			c.Close()
+			c.server.log.Info("Timeout, client not responding from " + c.who())
+			c.end(endedBySilence)
 			return
 		}
 		unanswered++

@@ -148,20 +148,24 @@ func (s *Server) accept(l net.Listener) {
 	}
 }
 
-// welcome serves a connection, unless too many others have not yet said who they are.
+// welcome serves a connection, unless it is turned away.
 func (s *Server) welcome(raw net.Conn) {
 	r := s.inForce.Load()
-	if !s.startups.enter(r.static.MaxStartups) {
-		r.log.Warn(fmt.Sprintf("drop connection from %s past MaxStartups", raw.RemoteAddr()))
-		io.WriteString(raw, "Exceeded MaxStartups\r\n") // as sshd; a new socket takes it at once
-		raw.Close()
+	from := addrPort(raw.RemoteAddr())
+	refused := s.gate.enter(r.static, from.Addr(), time.Now())
+	for _, note := range refused.notes {
+		r.log.Error(note)
+	}
+	if refused.reason != "" {
+		r.turnAway(raw, refused)
 		return
 	}
 	if tcp, ok := raw.(*net.TCPConn); ok && r.static.TCPKeepAlive {
-		tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}) // with the system's own intervals, as sshd
+		tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}) // the system's own, as sshd
 	}
+	source := sourceOf(r.static.PerSource, from.Addr())
 	c := newConnection(r, raw)
-	c.settle = sync.OnceFunc(s.startups.leave)
+	c.settle = sync.OnceFunc(func() { s.gate.leave(source) })
 	if !s.track(c) {
 		c.settle()
 		raw.Close()
@@ -170,7 +174,18 @@ func (s *Server) welcome(raw net.Conn) {
 	go func() {
 		defer s.forget(c)
 		c.serve()
+		s.punish(c)
 	}()
+}
+
+// turnAway tells a client, and the log, that it is not served.
+func (r *rules) turnAway(raw net.Conn, why refusal) {
+	from, at := addrPort(raw.RemoteAddr()), addrPort(raw.LocalAddr())
+	r.log.Log(r.stopping, why.level, fmt.Sprintf("drop connection #%d from [%s]:%d on [%s]:%d %s",
+		why.others, from.Addr(), from.Port(), at.Addr(), at.Port(), why.reason))
+	r.config.Audit.Info("connection.refused", "remote", from.String(), "local", at.String(), "reason", why.reason)
+	io.WriteString(raw, why.told) // a new socket takes it at once
+	raw.Close()
 }
 
 // addrPort is a TCP address, an IPv4 one in its own form.

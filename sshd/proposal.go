@@ -68,7 +68,7 @@ func (c *connection) foresee() {
 		n, err := c.Conn.Read(heard[len(heard):cap(heard)])
 		heard = heard[:len(heard)+n]
 		c.replay = heard
-		c.received.Store(len(heard) > 0)
+		c.received.Add(int64(n))
 		wanted, complete := parseProposal(heard)
 		if complete || err != nil {
 			c.wanted = wanted

@@ -52,7 +52,7 @@ type Server struct {
 	inForce  atomic.Pointer[rules]
 	shadow   string // file that says which accounts are locked
 	names    resolver
-	startups startups
+	gate     gate
 	served   atomic.Int64 // connections, ever
 	sessions session.Table
 	making   sync.Mutex // held while host keys are made
@@ -177,7 +177,7 @@ func (s *Server) Shutdown(ctx context.Context, reason string) error {
 	s.closeListeners()
 	for _, c := range s.open() {
 		if !c.authenticated.Load() {
-			c.Close()
+			c.end(endedByServer)
 		}
 	}
 	if err := s.sessions.End(ctx, reason, endGrace); err != nil {
@@ -203,7 +203,7 @@ func (s *Server) Close() error {
 	case <-time.After(leaveGrace):
 	}
 	for _, c := range s.open() {
-		c.Close()
+		c.end(endedByServer)
 	}
 	<-left
 	return err

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
@@ -223,7 +222,7 @@ func copyProgram(t *testing.T, root, program string) {
 func TestOtherRequests(t *testing.T) {
 	r := start(t, nil)
 	client := r.connect(t)
-	for _, name := range []string{"keepalive@openssh.com", "no-more-sessions@openssh.com", "tcpip-forward", "nonsense"} {
+	for _, name := range []string{"keepalive@openssh.com", "tcpip-forward", "nonsense"} {
 		if ok, _, err := client.SendRequest(name, true, nil); ok || err != nil {
 			t.Errorf("%s: %v, %v; want an answer, a no", name, ok, err)
 		}
@@ -249,84 +248,6 @@ func TestSlowCipherIsNotTheDefault(t *testing.T) {
 		if refused := status != 0; refused != (fast && !explicit) {
 			t.Errorf("explicit %v, AES in the processor %v: status %d", explicit, fast, status)
 		}
-	}
-}
-
-func TestMaxStartups(t *testing.T) {
-	r := start(t, func(r *rig, _ *Config) {
-		r.config.server.MaxStartups = sshdconfig.MaxStartups{Begin: 1, Rate: 100, Full: 1}
-	})
-	for range 3 { // those who have logged in do not count
-		r.connect(t)
-	}
-	silent, err := net.Dial("tcp", r.Addrs()[0].String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	io.ReadFull(silent, make([]byte, 4)) // it has been accepted
-	late, err := net.Dial("tcp", r.Addrs()[0].String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if said, _ := io.ReadAll(late); string(said) != "Exceeded MaxStartups\r\n" {
-		t.Errorf("one too many is told %q", said)
-	}
-	silent.Close()
-	eventually(t, "a place", func() bool {
-		c, err := r.dial("root", ssh.PublicKeys(r.key))
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
-}
-
-func TestDropRate(t *testing.T) {
-	usual := sshdconfig.MaxStartups{Begin: 10, Rate: 30, Full: 100}
-	for n, want := range map[int]int{0: 0, 9: 0, 10: 30, 55: 65, 99: 99, 100: 100, 1000: 100} {
-		if got := dropRate(usual, n); got != want {
-			t.Errorf("%d startups: %d %%, want %d", n, got, want)
-		}
-	}
-	if got := dropRate(sshdconfig.MaxStartups{}, 5); got != 0 {
-		t.Errorf("no limit: %d %%", got)
-	}
-}
-
-func TestLoginGraceTime(t *testing.T) {
-	r := start(t, func(r *rig, _ *Config) { r.config.server.LoginGraceTime = 300 * time.Millisecond })
-	client := r.connect(t)
-	silent, err := net.Dial("tcp", r.Addrs()[0].String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	io.ReadAll(silent) // until the server closes it
-	r.logs(t, "Timeout before authentication for 127.0.0.1 port ")
-	if s, err := client.NewSession(); err != nil {
-		t.Errorf("who is logged in stays: %v", err)
-	} else {
-		s.Close()
-	}
-}
-
-func TestClientAlive(t *testing.T) {
-	r := start(t, func(r *rig, _ *Config) {
-		r.config.settings.ClientAliveInterval, r.config.settings.ClientAliveCountMax = 50*time.Millisecond, 2
-	})
-	alive := r.connect(t)
-	raw, err := net.Dial("tcp", r.Addrs()[0].String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := &ssh.ClientConfig{User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(r.key)}, HostKeyCallback: ssh.InsecureIgnoreHostKey()}
-	silent, _, _, err := ssh.NewClientConn(raw, "", config) // nobody answers its requests
-	if err != nil {
-		t.Fatal(err)
-	}
-	silent.Wait()
-	r.logs(t, "Timeout, client not responding from user root 127.0.0.1 port ")
-	if _, _, err := alive.SendRequest("still-there", true, nil); err != nil {
-		t.Errorf("a client that answers: %v", err)
 	}
 }
 

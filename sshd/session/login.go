@@ -76,7 +76,9 @@ func (l *Login) Serve(newChannel ssh.NewChannel) {
 		l.open.Add(-1)
 		return // the connection is gone
 	}
-	newSession(l, channel).serve(requests)
+	s := newSession(l, channel)
+	s.watcher, _ = channel.(Watcher)
+	s.serve(requests)
 }
 
 // contain is deferred at the top of every goroutine of a session: what goes

@@ -13,6 +13,7 @@ import (
 type session struct {
 	*Login
 	channel ssh.Channel
+	watcher Watcher // nil for none
 	out     *output
 	close   func()          // closes the channel; its place counts as free just before the client sees that
 	ctx     context.Context // ends with the channel
@@ -124,6 +125,7 @@ func (s *session) begin(kind string, payload []byte) (bool, func()) {
 	}
 	s.started = true
 	s.forced = kind == "subsystem" || s.Policy.ForceCommand != ""
+	s.notify(kind, payload)
 	return true, func() { s.run(wanted) }
 }
 
