@@ -108,6 +108,7 @@ fmt: ## format the Go code
 .PHONY: docs
 docs: ## write the generated tables of docs/ anew
 	go test ./entrypoint -run TestConfigurationTable -update
+	go test ./sshd/sshdconfig -run TestDirectiveTable -update
 
 .PHONY: golden
 golden: ## accept the binary's dependencies as they are now

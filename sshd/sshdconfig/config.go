@@ -7,13 +7,14 @@
 // for connections that meet its criteria, and then they override the directives
 // outside. An administrator's existing file must mean here what it means to
 // sshd, so the grammar, the order of precedence and the wording of errors
-// follow OpenSSH 9.6 (servconf.c, match.c, misc.c) and sshd_config(5).
+// follow OpenSSH (servconf.c, match.c, misc.c) and sshd_config(5): tests compare
+// it with sshd 9.2, and what came to OpenSSH until 10.0 is known as well.
 //
 // Package reading goes in two steps. [Load] splits the text into directives and
 // tries each one, which finds every mistake before the server starts, inside
 // of Match blocks too. [Config.Server] and [Config.For] then choose the directives
 // that count and obey them over the defaults. What a keyword does is said in
-// one place, the table in keywords.go.
+// one place, the tables in keywords.go. [Config.Dump] shows the outcome as sshd -T.
 //
 // A directive that asks for something this server does not do is refused where
 // ignoring it would change who gets in or how, and is otherwise accepted with a

@@ -278,6 +278,15 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+func TestAuthenticationMethods(t *testing.T) {
+	for methods, keys := range map[string]int{"any": 0, "publickey": 1, "publickey,publickey": 2, "publickey,publickey,publickey publickey,publickey": 2} {
+		s := settings(t, load(t, "AuthenticationMethods "+methods+"\n"), root)
+		if s.PublicKeys != keys {
+			t.Errorf("%s: %d keys, want %d", methods, s.PublicKeys, keys)
+		}
+	}
+}
+
 func TestCommandLineOptionErrors(t *testing.T) {
 	for option, want := range map[string]string{
 		"Prot=1":          "command-line: line 0: Bad configuration option: Prot",
@@ -319,33 +328,4 @@ func TestAFileIsBounded(t *testing.T) {
 	if c, err := Load(CommandLine{ConfigFile: "none"}, nil, Overlay{}); err != nil || c.Server().Listen[0] != ":22" {
 		t.Errorf("-f none: %v", err)
 	}
-}
-
-func FuzzLoad(f *testing.F) {
-	f.Add(sidecarFile + jailLines)
-	f.Add("Match User root,!guest Address 192.0.2.0/24\nForceCommand echo \"#\" # x\nMatch all\nPort=2222\n")
-	f.Add("SetEnv A=\"b c\" 'D=e f' G=\\\"\nSubsystem sftp internal-sftp -f AUTH\nAcceptEnv LANG LC_*\n")
-	f.Add("Ciphers +aes128-cbc\nMACs -*sha1*\nHostKeyAlgorithms ^ssh-*\nRekeyLimit 1G none\nMaxStartups 1:2:3\nLoginGraceTime 1h30m\n")
-	f.Add("ListenAddress [::1]:22\nListenAddress ::\nPasswordAuthentication yes\nMatch LocalPort 22 invalid-user\nPermitTTY no")
-	f.Fuzz(func(t *testing.T, text string) {
-		if strings.Contains(strings.ToLower(text), "include") {
-			t.Skip("would read this machine's files")
-		}
-		c, err := Load(CommandLine{ConfigFile: "fuzz"}, []byte(text), Overlay{ChrootDirectory: "/jail"})
-		if err != nil {
-			if !strings.HasPrefix(err.Error(), "fuzz") && !strings.HasPrefix(err.Error(), "Authorized") {
-				t.Errorf("an error without its file: %v", err)
-			}
-			return
-		}
-		for _, conn := range []Connection{{}, root} {
-			s, err := c.For(conn)
-			if err != nil || s.ChrootDirectory != "/jail" {
-				t.Errorf("accepted, but not for %+v: %v, %+v", conn, err, s)
-			}
-		}
-		if len(c.Server().Listen) == 0 {
-			t.Error("no listen address")
-		}
-	})
 }

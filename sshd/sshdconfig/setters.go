@@ -29,7 +29,7 @@ func single[T any](parse func(string) (T, error), field func(*values) *T) setter
 	}
 }
 
-func flag(field func(*values) *bool) setter              { return single(parseFlag, field) }
+func onOff(field func(*values) *bool) setter             { return single(parseFlag, field) }
 func duration(field func(*values) *time.Duration) setter { return single(parseDuration, field) }
 
 // count names the keyword in its errors.
@@ -305,30 +305,43 @@ func setRekeyLimit(v *values, d *directive) error {
 	return nil
 }
 
-// setAuthenticationMethods takes what keys alone can meet.
+// setAuthenticationMethods takes what keys alone can meet: lists of publickey,
+// as many as keys have to sign. The shortest list is the one to meet.
 func setAuthenticationMethods(v *values, d *directive) error {
 	args, err := d.some()
 	if err != nil {
 		return err
 	}
+	v.written[d.keyword.key()] = strings.Join(args, " ")
 	v.PublicKeys = 0
+	if len(args) == 1 && args[0] == "any" {
+		return nil
+	}
 	for _, arg := range args {
-		if arg == "any" && len(args) > 1 {
-			return fmt.Errorf(`"any" must appear alone in %s`, d.spelt)
+		n, err := countKeys(d.spelt, arg)
+		if err != nil {
+			return err
 		}
-		if err := checkMethods(arg); err != nil {
-			return fmt.Errorf("invalid %s method list: %w", d.spelt, err)
-		}
-		keys, ok := countKeys(arg)
-		if arg != "any" && !ok {
-			return fmt.Errorf("%s %s is not supported: only publickey is offered: set it to publickey", d.spelt, arg)
-		}
-		if v.PublicKeys == 0 || keys < v.PublicKeys { // the shortest list is met first
-			v.PublicKeys = keys
+		if v.PublicKeys == 0 || n < v.PublicKeys {
+			v.PublicKeys = n
 		}
 	}
-	v.written[d.keyword.key()] = strings.Join(args, " ")
 	return nil
+}
+
+// countKeys tells how many keys a list of methods asks for.
+func countKeys(keyword, list string) (int, error) {
+	if list == "any" {
+		return 0, says(`"any" must appear alone in %s`, keyword)
+	}
+	if err := checkMethods(list); err != nil {
+		return 0, fmt.Errorf("invalid %s method list: %w", keyword, err)
+	}
+	methods := strings.Split(list, ",")
+	if slices.ContainsFunc(methods, func(method string) bool { return method != "publickey" }) {
+		return 0, fmt.Errorf("%s %s is not supported: only publickey is offered: set it to publickey", keyword, list)
+	}
+	return len(methods), nil
 }
 
 // checkMethods tells methods that sshd has from those that it has not.
@@ -336,7 +349,7 @@ func checkMethods(list string) error {
 	known := []string{"none", "publickey", "password", "keyboard-interactive", "hostbased", "gssapi-with-mic"}
 	for item := range strings.SplitSeq(list, ",") {
 		method, _, _ := strings.Cut(item, ":")
-		if !slices.Contains(known, method) && list != "any" {
+		if !slices.Contains(known, method) {
 			return says("Unknown authentication method %q in list", method)
 		}
 	}
@@ -348,17 +361,6 @@ func checkName(keyword, arg string) error {
 		return says("invalid %s pattern: %q", keyword, arg)
 	}
 	return nil
-}
-
-// countKeys is how many keys have to sign for a list of nothing but publickey.
-func countKeys(list string) (keys int, ok bool) {
-	for method := range strings.SplitSeq(list, ",") {
-		if method != "publickey" {
-			return 0, false
-		}
-		keys++
-	}
-	return keys, true
 }
 
 func checkEnvPattern(_, arg string) error {
