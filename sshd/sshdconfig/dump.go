@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Dump writes the values in force for a connection the way sshd -T does: one
@@ -135,7 +136,9 @@ func resolve(host, family string) []string {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return []string{host}
 	}
-	found, err := net.DefaultResolver.LookupNetIP(context.Background(), "ip", host)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil || len(found) == 0 {
 		return []string{host}
 	}
