@@ -162,7 +162,10 @@ func (cl *CommandLine) addTestSpec(spec string) (err error) {
 	}
 	c := cl.TestConnection
 	for item := range strings.SplitSeq(spec, ",") {
-		key, value, _ := strings.Cut(item, "=")
+		key, value, hasValue := strings.Cut(item, "=")
+		if hasValue == (key == "invalid-user") {
+			return usagef("Invalid test mode specification %s", item)
+		}
 		switch key {
 		case "user":
 			c.User = value

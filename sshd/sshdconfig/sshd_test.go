@@ -260,6 +260,22 @@ func readLines(t *testing.T, name string) []string {
 	return list
 }
 
+// TestSshdRefusesTheSameCommandLines compares the first line of what is said.
+func TestSshdRefusesTheSameCommandLines(t *testing.T) {
+	findSshd(t)
+	for _, args := range []string{
+		"-p x", "-p 70000", "-p", "-T -C foo", "-T -C user", "-T -C lport=x", "-C user=x", "-g 1y", "-z", "-f", "-t word", "-De4z",
+	} {
+		words := strings.Fields(args)
+		output, err := exec.Command("/usr/sbin/sshd", words...).CombinedOutput()
+		theirs, _, _ := strings.Cut(string(output), "\n")
+		theirs = strings.TrimRight(theirs, "\r ")
+		if _, ours := ParseCommandLine(words); err == nil || ours == nil || ours.Error() != theirs {
+			t.Errorf("%s: %v, sshd says %s", args, ours, theirs)
+		}
+	}
+}
+
 // TestAcceptsWhatSshdAccepts takes lines that look like mistakes and are none.
 func TestAcceptsWhatSshdAccepts(t *testing.T) {
 	real := findSshd(t)
