@@ -90,20 +90,31 @@ type result struct {
 // ask runs the same client against OpenSSH's server and ours.
 func (b *beside) ask(t *testing.T, args ...string) (theirs, ours result) {
 	t.Helper()
-	for i, r := range []*result{&theirs, &ours} {
-		cmd := b.command(t, "ssh", append([]string{"root@127.0.0.1"}, args...)...)
-		if i == 0 {
-			for j, arg := range cmd.Args {
-				if strings.HasPrefix(arg, "Port=") {
-					cmd.Args[j] = fmt.Sprintf("Port=%d", b.port)
-				}
-			}
+	return b.askTheirs(t, args...), b.askOurs(t, args...)
+}
+
+func (b *beside) askOurs(t *testing.T, args ...string) result {
+	t.Helper()
+	return see(t, "ours", b.command(t, "ssh", append([]string{"root@127.0.0.1"}, args...)...))
+}
+
+func (b *beside) askTheirs(t *testing.T, args ...string) result {
+	t.Helper()
+	cmd := b.command(t, "ssh", append([]string{"root@127.0.0.1"}, args...)...)
+	for i, arg := range cmd.Args {
+		if strings.HasPrefix(arg, "Port=") {
+			cmd.Args[i] = fmt.Sprintf("Port=%d", b.port)
 		}
-		var stderr string
-		r.out, stderr, r.status = run(t, cmd)
-		t.Logf("%s: %q, status %d, %s", []string{"sshd", "ours"}[i], r.out, r.status, lastLine(stderr))
 	}
-	return theirs, ours
+	return see(t, "theirs", cmd)
+}
+
+func see(t *testing.T, whose string, cmd *exec.Cmd) (r result) {
+	t.Helper()
+	var stderr string
+	r.out, stderr, r.status = run(t, cmd)
+	t.Logf("%s: %q, status %d, %s", whose, r.out, r.status, lastLine(stderr))
+	return r
 }
 
 func lastLine(text string) string {

@@ -141,22 +141,22 @@ func TestPrincipalsBesideSshd(t *testing.T) {
 				write(t, b.file(name), strings.ReplaceAll(text, "DIR", b.dir), mode)
 			}
 			os.Chmod(b.dir, 0o755)
-			for _, who := range []string{"root", "nobody"} { // they may not make files here
-				write(t, b.file("asked-"+who), "", 0o666)
-			}
-			asked := func() string {
+			asked := func() string { // and ask anew
 				one, _ := os.ReadFile(b.file("asked-root"))
 				other, _ := os.ReadFile(b.file("asked-nobody"))
+				write(t, b.file("asked-root"), "", 0o666)
+				write(t, b.file("asked-nobody"), "", 0o666)
 				return string(one) + "|" + string(other)
 			}
-			theirs, _ := b.ask(t, "echo in")
-			_ = theirs
-			both := asked()
-			if theirs, ours := b.ask(t, "echo in"); theirs != ours || ours.out != c.want {
+			asked()
+			theirs := b.askTheirs(t, "echo in")
+			toldThem := asked()
+			ours := b.askOurs(t, "echo in")
+			if theirs != ours || ours.out != c.want {
 				t.Errorf("theirs %+v, ours %+v, want %q", theirs, ours, c.want)
 			}
-			if again := asked(); both != again {
-				t.Errorf("arguments: %q, then %q", both, again)
+			if toldUs := asked(); toldThem != toldUs {
+				t.Errorf("arguments: %q, ours %q", toldThem, toldUs)
 			}
 		})
 	}
