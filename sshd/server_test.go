@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -248,32 +247,6 @@ func TestSlowCipherIsNotTheDefault(t *testing.T) {
 		if refused := status != 0; refused != (fast && !explicit) {
 			t.Errorf("explicit %v, AES in the processor %v: status %d", explicit, fast, status)
 		}
-	}
-}
-
-func TestNothingLeaks(t *testing.T) {
-	r := start(t, nil)
-	r.connect(t).Close()
-	before := runtime.NumGoroutine()
-	for i := range 50 {
-		client := r.connect(t)
-		s, err := client.NewSession()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if i%2 == 0 {
-			if err := s.RequestPty("xterm", 24, 80, nil); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := s.Start("exec cat"); err != nil {
-			t.Fatal(err)
-		}
-		client.Close()
-	}
-	eventually(t, "goroutines back to where they were", func() bool { return runtime.NumGoroutine() <= before })
-	if open := r.open(); len(open) > 1 {
-		t.Errorf("%d connections are still known", len(open))
 	}
 }
 
