@@ -160,21 +160,10 @@ func TestFloodOfChannelsWithoutReading(t *testing.T) {
 	go ssh.NewClient(client, channels, requests).Wait()
 	r.open()[0].Conn.(*net.TCPConn).SetWriteBuffer(4 << 10)
 	conn.mu.Lock()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	for range 16 {
-		go func() {
-			for ctx.Err() == nil {
-				go client.OpenChannel("session", nil) // waits for an answer that does not come
-				runtime.Gosched()
-				if len(r.open()) == 0 {
-					return
-				}
-			}
-		}()
+	for range 5 * maxChannels { // some answers go into the buffers of the sockets
+		go client.OpenChannel("session", nil) // ends with the connection
 	}
 	eventually(t, "the end of the connection", func() bool { return len(r.open()) == 0 })
-	cancel()
 	conn.Close()
 	conn.mu.Unlock()
 	eventually(t, "the end in the audit", func() bool { return strings.Contains(audit.String(), `"reason":"`+endedByFlood+`"`) })
@@ -227,11 +216,9 @@ func TestPanicsAreContained(t *testing.T) {
 		},
 	} {
 		victim := r.connect(t)
+		output(victim, "true")
 		for _, c := range r.open() {
 			if c.local.String() == victim.RemoteAddr().String() && c.remote.String() == victim.LocalAddr().String() {
-				if _, ok := c.established(); !ok {
-					t.Fatal("not established")
-				}
 				explode(c)
 			}
 		}
