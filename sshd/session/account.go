@@ -62,27 +62,46 @@ type place struct {
 	directory   string // working directory
 	homeErr     error  // why it is not the home directory
 	hushedLogin bool   // ~/.hushlogin is there
+
+	environment []string // entries of ~/.ssh/environment, permitted ones
+	rc          []string // command that runs before the job, nil for none
+	authInfo    string   // file that says what the client has proven, "" for none
 }
 
 // survey looks before anything starts: a missing directory and a missing shell
 // would otherwise be one and the same error of execve(2).
-func (l *Login) survey() (place, error) {
-	root, err := jail.Enter(l.Jail, defaultUmask)
-	if err != nil {
-		return place{}, err
-	}
-	defer root.Close()
+func (l *Login) survey(forJob request) (place, error) {
 	p := place{directory: l.Account.Home}
-	err = root.Do(func() error {
+	err := l.within(func() error {
 		p.shell, p.shellErr = findShell(l.shells())
 		if p.homeErr = isDirectory(l.Account.Home); p.homeErr != nil {
 			p.directory = "/"
 		}
-		_, err := os.Lstat(path.Join(l.Account.Home, ".hushlogin"))
-		p.hushedLogin = err == nil
+		p.hushedLogin = exists(path.Join(l.Account.Home, ".hushlogin"))
+		p.rc = l.findRC(p.shell, forJob)
+		if l.Policy.UserEnvironment != "" {
+			p.environment = readEnvironment(path.Join(l.Account.Home, ".ssh/environment"), l.Policy.UserEnvironment)
+		}
+		if l.AuthInfo == "" {
+			return nil
+		}
+		var err error
+		if p.authInfo, err = l.exposeAuthInfo(); err != nil {
+			l.Log.Warn("session without SSH_USER_AUTH", "error", err, "from", l.Remote)
+		}
 		return nil
 	})
 	return p, err
+}
+
+// within runs op inside the jail.
+func (l *Login) within(op func() error) error {
+	root, err := jail.Enter(l.Jail, defaultUmask)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return root.Do(op)
 }
 
 // shells are the candidates in order. In a jail the account's shell is that of

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"time"
@@ -144,18 +145,23 @@ const tellPatience = 100 * time.Millisecond
 
 // tell shows a message on the terminal, or as a line on standard error.
 func (s *session) tell(message string) {
-	told := make(chan struct{})
+	_, stderr := s.streams()
+	s.say(stderr, message)
+}
+
+// say does not wait long for a client that does not read.
+func (s *session) say(w io.Writer, message string) {
+	if s.tty != nil {
+		message = "\n" + message
+	}
+	said := make(chan struct{})
 	go func() { // ends when the client reads, or with the channel
 		defer s.contain("message")
-		defer close(told)
-		if s.tty != nil {
-			message = "\n" + message
-		}
-		_, stderr := s.streams()
-		fmt.Fprintln(stderr, message)
+		defer close(said)
+		fmt.Fprintln(w, message)
 	}()
 	select {
-	case <-told:
+	case <-said:
 	case <-time.After(tellPatience):
 	}
 }

@@ -16,8 +16,8 @@ const (
 )
 
 // neverAccepted are names that make the dynamic loader, the C library or a
-// shell run or read something of the client's choice. They are refused
-// whatever AcceptEnv says.
+// shell run or read something of the user's choice. They are refused
+// whatever AcceptEnv and PermitUserEnvironment say.
 var neverAccepted = []string{
 	"LD_*", "DYLD_*", "_RLD*", "GLIBC_TUNABLES", "MALLOC_*", "GCONV_PATH", "LOCPATH", "NLSPATH",
 	"BASH_*", "ENV", "SHELLOPTS", "BASHOPTS", "IFS", "PS4", "CDPATH",
@@ -26,10 +26,12 @@ var neverAccepted = []string{
 // acceptable reports whether a client may set name under the AcceptEnv
 // patterns. What is never accepted is looked at first.
 func acceptable(patterns []string, name string) bool {
-	if name == "" || strings.ContainsAny(name, "=\x00\n") || matchAny(neverAccepted, name) {
-		return false
-	}
-	return matchAny(patterns, name)
+	return !harmful(name) && matchAny(patterns, name)
+}
+
+// harmful reports whether nobody but the administrator may set name.
+func harmful(name string) bool {
+	return name == "" || strings.ContainsAny(name, "=\x00\n") || matchAny(neverAccepted, name)
 }
 
 func matchAny(patterns []string, name string) bool {
@@ -66,6 +68,15 @@ func (e *environment) set(name, value string) {
 	(*e)[i] = entry
 }
 
+// setPermitted leaves out what nobody but the administrator may set.
+func (e *environment) setPermitted(entries []string) {
+	for _, entry := range entries {
+		if name, value, ok := strings.Cut(entry, "="); ok && !harmful(name) {
+			e.set(name, value)
+		}
+	}
+}
+
 func (e *environment) setAll(entries []string) {
 	for _, entry := range entries {
 		if name, value, ok := strings.Cut(entry, "="); ok {
@@ -81,25 +92,29 @@ const rootPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 // environ is the whole environment of a job, in the order of OpenSSH's
 // session.c (do_setup_env): later values win. Nothing is inherited from the
 // server but the time zone: its environment holds the job's secrets.
-func (s *session) environ(shell string, original *string) []string {
+func (s *session) environ(where place, original *string) []string {
 	env := slices.Clone(s.env.variables)
 	env.set("USER", s.Account.Name)
 	env.set("LOGNAME", s.Account.Name)
 	env.set("HOME", s.Account.Home)
 	env.set("PATH", rootPath)
 	env.set("MAIL", "/var/mail/"+s.Account.Name)
-	env.set("SHELL", shell)
+	env.set("SHELL", where.shell)
 	if s.TimeZone != "" {
 		env.set("TZ", s.TimeZone)
 	}
-	if s.tty != nil && s.term != "" {
+	if s.tty != nil {
 		env.set("TERM", s.term)
 	}
-	env.setAll(s.Policy.Environment)
+	env.setPermitted(s.Policy.Environment)
+	env.setAll(where.environment)
 	env.setAll(s.Policy.SetEnv)
 	remote, local := s.Remote.Addr().Unmap(), s.Local.Addr().Unmap()
 	env.set("SSH_CLIENT", fmt.Sprintf("%s %d %d", remote, s.Remote.Port(), s.Local.Port()))
 	env.set("SSH_CONNECTION", fmt.Sprintf("%s %d %s %d", remote, s.Remote.Port(), local, s.Local.Port()))
+	if where.authInfo != "" {
+		env.set("SSH_USER_AUTH", where.authInfo)
+	}
 	if s.tty != nil {
 		env.set("SSH_TTY", s.tty.name)
 	}

@@ -8,10 +8,12 @@ import (
 )
 
 // Exit statuses of a job that could not start, as POSIX shells have them
-// (XCU 2.8.2); the third is ssh's own for "no session" (ssh(1)).
+// (XCU 2.8.2); the next is sshd's for who may not log in now, the last ssh's own
+// for "no session" (ssh(1)).
 const (
 	exitNotExecutable = 126
 	exitNotFound      = 127
+	exitRefused       = 254
 	exitNoSession     = 255
 )
 

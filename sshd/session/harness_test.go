@@ -23,7 +23,7 @@ import (
 const patience = 20 * time.Second
 
 // newLogin is a login of root that may do everything; tests change it.
-func newLogin(t *testing.T) *Login {
+func newLogin(t testing.TB) *Login {
 	home := t.TempDir()
 	return &Login{
 		Account: Account{Name: "root", Home: home, Shell: "/bin/bash"},
@@ -37,7 +37,7 @@ func newLogin(t *testing.T) *Login {
 }
 
 // dial connects a client with l over TCP. Authentication is not the subject here.
-func dial(t *testing.T, l *Login) *ssh.Client {
+func dial(t testing.TB, l *Login) *ssh.Client {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -94,7 +94,7 @@ type raw struct {
 	requests <-chan *ssh.Request
 }
 
-func open(t *testing.T, c *ssh.Client) raw {
+func open(t testing.TB, c *ssh.Client) raw {
 	t.Helper()
 	ch, requests, err := c.OpenChannel("session", nil)
 	if err != nil {
@@ -104,7 +104,7 @@ func open(t *testing.T, c *ssh.Client) raw {
 }
 
 // ask sends a request and wants it granted or not.
-func (r raw) ask(t *testing.T, want bool, kind string, payload any) {
+func (r raw) ask(t testing.TB, want bool, kind string, payload any) {
 	t.Helper()
 	var data []byte
 	if payload != nil {

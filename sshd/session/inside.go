@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -85,7 +86,10 @@ func isInternalSFTP(command string) bool {
 // forced upon a shell or a command, there is nobody who speaks the protocol.
 func (s *session) serveSFTP(wanted request) {
 	if wanted.kind != "subsystem" {
-		s.fail(failure{text: "This service allows sftp connections only.", exit: 1})
+		stdout, _ := s.streams() // as sshd has it
+		fmt.Fprintln(stdout, "This service allows sftp connections only.")
+		s.sendExitStatus(1)
+		s.out.closeWrite()
 		return
 	}
 	var err error

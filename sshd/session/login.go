@@ -58,7 +58,7 @@ type Login struct {
 	Log           *slog.Logger
 	Audit         *slog.Logger // what the client does; its records name the connection
 
-	open atomic.Int32
+	open, served atomic.Int32 // sessions, now and ever
 }
 
 // Serve answers one "session" channel until it is closed. It may run in many

@@ -11,14 +11,36 @@ import (
 // output is the channel's standard output. A channel must not be written to
 // from two goroutines, and a shutdown message may come at any time.
 type output struct {
-	mu      sync.Mutex
-	channel ssh.Channel
+	mu        sync.Mutex
+	channel   ssh.Channel
+	recording *recording // nil for none
 }
 
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.recording != nil {
+		if err := o.recording.output(p); err != nil {
+			return 0, err
+		}
+	}
 	return o.channel.Write(p)
+}
+
+// record has everything recorded from now on.
+func (o *output) record(r *recording) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.recording = r
+}
+
+// unrecorded is for what can be recorded no more.
+type unrecorded struct{ *output }
+
+func (u unrecorded) Write(p []byte) (int, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.channel.Write(p)
 }
 
 // errorOutput is the channel's standard error. It shares the lock with standard

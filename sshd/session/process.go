@@ -34,6 +34,7 @@ type plumbing struct {
 	outputs []outlet
 	theirs  []*os.File // the process's standard input, output and error
 	isTTY   bool
+	copying *sync.WaitGroup // done when all output is with the client
 }
 
 // outlet is one stream of output.
@@ -49,13 +50,7 @@ func newProcess(cmd *exec.Cmd) *process {
 }
 
 // runProcess runs a request with the account's shell and waits for its end.
-func (s *session) runProcess(actual, wanted request) {
-	where, err := s.survey()
-	if err != nil {
-		s.Log.Error("session cannot start", "error", err, "from", s.Remote)
-		s.fail(failure{text: err.Error(), exit: exitNoSession})
-		return
-	}
+func (s *session) runProcess(where place, actual, wanted request) {
 	if where.shellErr != nil {
 		s.fail(notStarted(where.shell, false, s.Jail != "", where.shellErr))
 		return
@@ -66,7 +61,7 @@ func (s *session) runProcess(actual, wanted request) {
 	if wanted.kind != "subsystem" { // its client speaks a protocol
 		p.tell = s.tell
 	}
-	if err := s.start(p); err != nil {
+	if err := s.start(p, where); err != nil {
 		s.fail(notStarted(where.shell, true, s.Jail != "", err))
 		return
 	}
@@ -100,7 +95,7 @@ func (s *session) command(where place, actual, wanted request) *exec.Cmd {
 		Path: where.shell,
 		Args: args,
 		Dir:  where.directory,
-		Env:  s.environ(where.shell, original),
+		Env:  s.environ(where, original),
 		SysProcAttr: &syscall.SysProcAttr{
 			Chroot:  s.Jail,
 			Setsid:  true,
@@ -110,11 +105,13 @@ func (s *session) command(where place, actual, wanted request) *exec.Cmd {
 }
 
 // start connects and starts p, and lets the table and the channel's requests know it.
-func (s *session) start(p *process) error {
+func (s *session) start(p *process, where place) error {
 	var err error
 	if p.plumbing, err = s.connect(); err != nil {
 		return err
 	}
+	s.copyOutputs(p)
+	s.runRC(where.rc, where, p.cmd.Env, p.theirs)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = p.theirs[0], p.theirs[1], p.theirs[2]
 	err = s.Table.start(p, p.cmd.Start)
 	closeAll(p.theirs) // or their end would never come
@@ -126,6 +123,18 @@ func (s *session) start(p *process) error {
 	s.process = p
 	s.mu.Unlock()
 	return nil
+}
+
+// copyOutputs begins to copy what the job, and what runs before it, writes.
+func (s *session) copyOutputs(p *process) {
+	p.copying = new(sync.WaitGroup)
+	for _, o := range p.outputs {
+		p.copying.Go(func() {
+			defer s.contain("output")
+			defer o.from.Close() // nobody reads any more: the writer shall know
+			copyOutput(o.to, o.from)
+		})
+	}
 }
 
 // connect makes pipes, or uses the terminal. Files of our own, not exec.Cmd's
@@ -165,21 +174,13 @@ func closeAll(files []*os.File) {
 func (s *session) attend(p *process) {
 	stop := context.AfterFunc(s.ctx, p.abandon)
 	defer stop()
-	var outputs sync.WaitGroup
-	for _, o := range p.outputs {
-		outputs.Go(func() {
-			defer s.contain("output")
-			defer o.from.Close() // nobody reads any more: the writer shall know
-			io.Copy(o.to, o.from)
-		})
-	}
 	go s.feed(p) // ends with the channel or with its first failed write
-	s.sendExit(p.wait())
+	s.sendExit(outcomeOf(p.wait()))
 	s.Table.forget(p)
 	if !p.isTTY {
 		p.stdin.Close()
 	}
-	if p.drained(&outputs) {
+	if p.drained() {
 		s.out.closeWrite()
 	}
 }
@@ -191,10 +192,10 @@ const refusedPatience = 300 * time.Millisecond
 // drained waits until all output is with the client. One that takes no more
 // need not grant a window for what is under way (OpenSSH's does not): then only
 // the channel's end frees the copiers.
-func (p *process) drained(outputs *sync.WaitGroup) bool {
+func (p *process) drained() bool {
 	all := make(chan struct{})
 	go func() {
-		outputs.Wait()
+		p.copying.Wait()
 		close(all)
 	}()
 	select {
@@ -214,7 +215,7 @@ func (p *process) drained(outputs *sync.WaitGroup) bool {
 // there is no such thing, and hanging up would be more than was said.
 func (s *session) feed(p *process) {
 	defer s.contain("input")
-	io.Copy(p.stdin, s.channel)
+	copyInput(p.stdin, s.channel)
 	if !p.isTTY {
 		p.stdin.Close()
 	}

@@ -2,8 +2,11 @@ package session
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -12,7 +15,8 @@ import (
 // mu; they do not change once a job has started.
 type session struct {
 	*Login
-	channel ssh.Channel
+	number  int32 // counts the connection's sessions
+	channel *metered
 	watcher Watcher // nil for none
 	out     *output
 	close   func()          // closes the channel; its place counts as free just before the client sees that
@@ -24,20 +28,27 @@ type session struct {
 	started bool
 	forced  bool // the job is not what the client asked for, or a subsystem: it gets no signals
 
-	mu      sync.Mutex // protects the following
-	process *process   // nil until a process runs
+	outcome outcome // of the job; the job's goroutine only
+
+	mu        sync.Mutex // protects the following
+	process   *process   // nil until a process runs
+	size      window     // the terminal's
+	recording *recording // the terminal's, nil for none
 }
 
 // request is what the client wants to run.
 type request struct {
-	kind    string // shell, exec or subsystem
-	command string // "" for a shell
+	kind      string // shell, exec or subsystem
+	command   string // "" for a shell
+	subsystem string // its name, "" for others
 }
 
-func newSession(l *Login, channel ssh.Channel) *session {
+func newSession(l *Login, accepted ssh.Channel) *session {
 	ctx, cancel := context.WithCancel(context.Background())
+	channel := &metered{Channel: accepted}
 	return &session{
 		Login:   l,
+		number:  l.served.Add(1),
 		channel: channel,
 		out:     &output{channel: channel},
 		close: sync.OnceFunc(func() {
@@ -93,6 +104,8 @@ func (s *session) handle(kind string, payload []byte) (ok bool, start func()) {
 		return s.signal(payload), nil
 	case "eow@openssh.com":
 		return true, s.endOfWrite
+	case "break":
+		return s.sendBreak(), nil
 	}
 	return false, nil
 }
@@ -110,18 +123,19 @@ func (s *session) begin(kind string, payload []byte) (bool, func()) {
 	wanted := request{kind: kind}
 	if kind != "shell" {
 		var v struct{ Value string }
-		if ssh.Unmarshal(payload, &v) != nil {
+		if ssh.Unmarshal(payload, &v) != nil || strings.Contains(v.Value, "\x00") {
 			return false, nil
 		}
 		wanted.command = v.Value
 	}
 	if kind == "subsystem" {
-		command, known := s.Policy.Subsystems[wanted.command]
+		name := wanted.command
+		command, known := s.Policy.Subsystems[name]
 		if !known {
-			s.Log.Info("subsystem request refused: not configured", "subsystem", wanted.command, "from", s.Remote)
+			s.Log.Info(fmt.Sprintf("subsystem request for %.100s by user %s failed, subsystem not found", printable(name), s.Account.Name), "from", s.Remote)
 			return false, nil
 		}
-		wanted.command = command
+		wanted.command, wanted.subsystem = command, name
 	}
 	s.started = true
 	s.forced = kind == "subsystem" || s.Policy.ForceCommand != ""
@@ -131,9 +145,28 @@ func (s *session) begin(kind string, payload []byte) (bool, func()) {
 
 // run does what was asked for, or what is forced, to the end.
 func (s *session) run(wanted request) {
+	defer s.Table.enterRun()()
 	defer s.contain(wanted.kind)
+	actual := s.decide(wanted)
+	s.Log.Log(s.ctx, LevelVerbose, s.announcement(actual, wanted))
+	s.auditStart(actual, wanted)
+	defer s.auditEnd(time.Now())
+	defer s.stopRecording()
 	defer s.close() // also after a panic
 	defer s.release()
+	if notice, turned := turnedAway(noLogins, s.Account.UID); turned {
+		s.turnAway(notice)
+		return
+	}
+	if s.forced && isInternalSFTP(actual.command) {
+		s.serveSFTP(actual)
+		return
+	}
+	s.runHere(actual, wanted)
+}
+
+// decide is what runs instead of what is wanted, if anything is forced.
+func (s *session) decide(wanted request) request {
 	actual := wanted
 	if s.Policy.ForceCommand != "" {
 		actual.command = s.Policy.ForceCommand
@@ -141,26 +174,50 @@ func (s *session) run(wanted request) {
 			actual.kind = "exec"
 		}
 	}
-	s.Log.Log(s.ctx, LevelVerbose, "Starting session: "+describe(actual, wanted, s.tty), "user", s.Account.Name, "from", s.Remote)
-	switch {
-	case isInternalSFTP(actual.command) && s.forced:
-		s.serveSFTP(actual)
-	case s.forced || actual.kind != "exec" || !s.runBuiltin(actual.command):
-		s.runProcess(actual, wanted)
-	}
+	return actual
 }
 
-// describe names a session for the log as sshd does. The text of a command
+// runHere looks around, then runs a process or a command of the server's own.
+func (s *session) runHere(actual, wanted request) {
+	where, err := s.survey(wanted)
+	defer s.removeAuthInfo(where.authInfo)
+	if err := s.record(where.shell); err != nil {
+		s.fail(failure{text: "this terminal has to be recorded, which is not possible now: " + reason(err), exit: exitRefused})
+		return
+	}
+	if !s.forced && actual.kind == "exec" && s.runBuiltin(actual.command) {
+		return
+	}
+	if err != nil {
+		s.Log.Error("session cannot start", "error", err, "from", s.Remote)
+		s.fail(failure{text: err.Error(), exit: exitNoSession})
+		return
+	}
+	s.runProcess(where, actual, wanted)
+}
+
+// announcement is sshd's line about a session that starts. The text of a command
 // that the client chose is private; a forced one is the administrator's.
-func describe(actual, wanted request, tty *terminal) string {
-	text := map[string]string{"shell": "shell", "exec": "command", "subsystem": "subsystem"}[wanted.kind]
-	if actual != wanted {
-		text = "forced-command '" + actual.command + "'"
+func (s *session) announcement(actual, wanted request) string {
+	text := map[string]string{"shell": "shell", "exec": "command", "subsystem": fmt.Sprintf("subsystem '%.900s'", printable(wanted.subsystem))}[wanted.kind]
+	switch {
+	case s.Policy.ForceCommand != "" && s.Policy.ForcedByKey:
+		text = fmt.Sprintf("forced-command (key-option) '%.900s'", printable(actual.command))
+	case s.Policy.ForceCommand != "":
+		text = fmt.Sprintf("forced-command (config) '%.900s'", printable(actual.command))
 	}
-	if tty != nil {
-		text += " on " + strings.TrimPrefix(tty.name, "/dev/")
+	if s.tty != nil {
+		text += " on " + strings.TrimPrefix(s.tty.name, "/dev/")
 	}
-	return text
+	remote := s.Remote.Addr().Unmap()
+	return fmt.Sprintf("Starting session: %s for %s from %s port %d id %d", text, s.Account.Name, remote, s.Remote.Port(), s.number-1)
+}
+
+// printable escapes what nobody but the administrator may write into the log:
+// whole lines, and commands to the terminal of who reads them.
+func printable(text string) string {
+	quoted := strconv.QuoteToGraphic(text)
+	return quoted[1 : len(quoted)-1]
 }
 
 // signal passes a signal on to the process group of the job (RFC 4254, section 6.9).

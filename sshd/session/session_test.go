@@ -301,9 +301,9 @@ func TestForcedCommand(t *testing.T) {
 	}
 	l2 := newLogin(t)
 	l2.Policy.ForceCommand = "internal-sftp"
-	_, errOut, status := run(t, dial(t, l2), "id", "")
-	if errOut != "This service allows sftp connections only.\n" || status != 1 {
-		t.Errorf("forced sftp: %q, status %d", errOut, status)
+	out, errOut, status := run(t, dial(t, l2), "id", "")
+	if out != "This service allows sftp connections only.\n" || errOut != "" || status != 1 {
+		t.Errorf("forced sftp: %q, %q, status %d", out, errOut, status)
 	}
 }
 

@@ -1,8 +1,6 @@
 package session
 
 import (
-	"syscall"
-
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 )
@@ -28,18 +26,19 @@ func signalName(number unix.Signal) string {
 
 // sendExitStatus tells how a job ended (RFC 4254, section 6.10).
 func (s *session) sendExitStatus(status int) {
-	s.channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(status)}))
+	s.sendExit(outcome{known: true, status: status})
 }
 
 // sendExit tells how a process ended: its status, or the signal that killed it.
-func (s *session) sendExit(status syscall.WaitStatus) {
-	if !status.Signaled() {
-		s.sendExitStatus(status.ExitStatus())
+func (s *session) sendExit(o outcome) {
+	s.outcome = o
+	if o.signal == "" {
+		s.channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(o.status)}))
 		return
 	}
 	s.channel.SendRequest("exit-signal", false, ssh.Marshal(struct {
 		Name              string
 		Core              bool
 		Message, Language string
-	}{Name: signalName(status.Signal()), Core: status.CoreDump()}))
+	}{Name: o.signal, Core: o.core}))
 }

@@ -19,6 +19,7 @@ type Table struct {
 	mu       sync.Mutex // protects the following
 	ending   bool
 	starting int // jobs that are about to start
+	running  int // sessions whose job has not ended, or that have not written down yet how
 	jobs     map[job]struct{}
 }
 
@@ -85,6 +86,36 @@ func (t *Table) forget(j job) {
 	if j.over() {
 		delete(t.jobs, j)
 	}
+}
+
+// enterRun counts a session until what it gives is called.
+func (t *Table) enterRun() func() {
+	count := func(n int) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.running += n
+	}
+	count(1)
+	return func() { count(-1) }
+}
+
+// Settle waits, for patience at most, until every session whose job has ended
+// has written down how: its last line in the audit log, the end of its recording.
+// It is for the time between the last connection and the end of the server.
+func (t *Table) Settle(patience time.Duration) {
+	await(context.Background(), patience, nil, t.writtenDown)
+}
+
+func (t *Table) writtenDown() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	left := 0 // behind by their clients, and still running
+	for j := range t.jobs {
+		if p, ok := j.(*process); ok && !p.exited() {
+			left++
+		}
+	}
+	return t.running <= left
 }
 
 // End ends every job and lets no new one start. Terminals are shown message.

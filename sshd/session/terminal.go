@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
@@ -97,18 +98,19 @@ func (s *session) allocate(payload []byte) bool {
 		Columns, Rows, Width, Height uint32
 		Modes                        string
 	}
-	if s.tty != nil || s.started || !s.Policy.PermitTTY || ssh.Unmarshal(payload, &v) != nil {
+	if s.tty != nil || s.started || !s.Policy.PermitTTY || ssh.Unmarshal(payload, &v) != nil || strings.Contains(v.Term, "\x00") {
 		return false
 	}
+	size := window{v.Columns, v.Rows, v.Width, v.Height}
 	tty, err := openTerminal()
 	if err == nil {
-		err = tty.prepare(window{v.Columns, v.Rows, v.Width, v.Height}, v.Modes)
+		err = tty.prepare(size, v.Modes)
 	}
 	if err != nil {
 		s.Log.Warn("no terminal for a session; is /dev/pts mounted?", "error", err, "from", s.Remote)
 		return false
 	}
-	s.tty, s.term = tty, v.Term
+	s.tty, s.term, s.size = tty, v.Term, size
 	context.AfterFunc(s.ctx, func() { tty.master.Close() }) // the channel's end hangs up what still runs
 	return true
 }
@@ -133,5 +135,17 @@ func (s *session) resize(payload []byte) bool {
 	if s.tty == nil || ssh.Unmarshal(payload, &w) != nil {
 		return false
 	}
+	s.mu.Lock()
+	s.size = w
+	if s.recording != nil {
+		s.recording.resize(w)
+	}
+	s.mu.Unlock()
 	return s.tty.resize(w) == nil
+}
+
+// sendBreak answers "break" (RFC 4335). A pseudo-terminal has no line to break,
+// but it can be asked to, which is all that sshd does.
+func (s *session) sendBreak() bool {
+	return s.tty != nil && s.tty.control(func(fd int) error { return unix.IoctlSetInt(fd, unix.TCSBRK, 0) }) == nil
 }
