@@ -20,6 +20,7 @@ import (
 const (
 	endGrace   = 2 * time.Second
 	leaveGrace = 250 * time.Millisecond
+	settleTime = 2 * time.Second // at most, for records and recordings of sessions to be whole
 )
 
 // DefaultHostKeyDir is where OpenSSH has its host keys.
@@ -190,6 +191,7 @@ func (s *Server) Shutdown(ctx context.Context, reason string) error {
 // connections. Without a Shutdown before it, commands without a terminal stay
 // alive, as when a client leaves.
 func (s *Server) Close() error {
+	defer s.sessions.Settle(settleTime)
 	s.stop()
 	err := s.closeListeners()
 	left := make(chan struct{})
