@@ -318,39 +318,3 @@ func (n *newChannel) done() {
 		n.c.channels.remove(n.opened)
 	}
 }
-
-// opener opens channels to the client, for what listens here or for its agent.
-// They end when the server closes them.
-type opener struct {
-	ssh.Conn
-	c *connection
-}
-
-func (o opener) OpenChannel(kind string, data []byte) (ssh.Channel, <-chan *ssh.Request, error) {
-	g := &o.c.channels
-	if g.known.Add(1) > maxChannels {
-		g.known.Add(-1)
-		return nil, nil, &ssh.OpenChannelError{Reason: ssh.ResourceShortage, Message: "too many channels"}
-	}
-	accepted, requests, err := o.Conn.OpenChannel(kind, data)
-	if err != nil {
-		g.known.Add(-1)
-		return nil, nil, err
-	}
-	ch := &outbound{channel: g.add(accepted, kind)}
-	ch.close = sync.OnceFunc(func() {
-		g.known.Add(-1)
-		g.remove(ch.channel)
-	})
-	return ch, ch.watch(requests), nil
-}
-
-type outbound struct {
-	*channel
-	close func()
-}
-
-func (o *outbound) Close() error {
-	o.close()
-	return o.channel.Close()
-}
