@@ -29,7 +29,17 @@ type castHeader struct {
 // begin writes the first line.
 func (c *cast) begin(size window, start time.Time, term, shell string) error {
 	env := map[string]string{"TERM": term, "SHELL": shell}
+	size = drawn(size)
 	return c.encode(castHeader{2, size.Columns, size.Rows, start.Unix(), env})
+}
+
+// drawn is the size at which a player shows a terminal. One that said nothing
+// of its size has none.
+func drawn(size window) window {
+	if size.Columns == 0 || size.Rows == 0 {
+		return window{Columns: 80, Rows: 24}
+	}
+	return size
 }
 
 // output records what the terminal shows. A character that is cut in two
@@ -39,6 +49,7 @@ func (c *cast) output(at time.Duration, data []byte) error {
 }
 
 func (c *cast) resize(at time.Duration, size window) error {
+	size = drawn(size)
 	return c.event(at, "r", strconv.Itoa(int(size.Columns))+"x"+strconv.Itoa(int(size.Rows)))
 }
 

@@ -113,15 +113,23 @@ func (s *session) start(p *process, where place) error {
 	s.copyOutputs(p)
 	s.runRC(where.rc, where, p.cmd.Env, p.theirs)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = p.theirs[0], p.theirs[1], p.theirs[2]
-	err = s.Table.start(p, p.cmd.Start)
+	err = s.Table.start(p, func() error { return s.launch(p) })
 	closeAll(p.theirs) // or their end would never come
 	if err != nil {
 		p.disconnect()
+	}
+	return err
+}
+
+// launch starts p. Its first output may bring a signal in answer, which has to
+// find it.
+func (s *session) launch(p *process) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := p.cmd.Start(); err != nil {
 		return err
 	}
-	s.mu.Lock()
 	s.process = p
-	s.mu.Unlock()
 	return nil
 }
 

@@ -7,21 +7,22 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"golang.org/x/crypto/ssh"
+	"time"
 )
 
-// onTerminal runs a command on a terminal and gives what it shows.
-func onTerminal(t *testing.T, c *ssh.Client, command string) string {
+// onTerminal runs a command on a terminal and gives what it shows, once the
+// session has written down how it ended.
+func onTerminal(t *testing.T, l *Login, command string) string {
 	t.Helper()
-	r := open(t, c)
+	r := open(t, dial(t, l))
 	r.ask(t, true, "pty-req", ptyRequest{Term: "xterm", Columns: 90, Rows: 33})
 	r.ask(t, true, "exec", text{command})
 	out, _ := r.all(t)
+	l.Table.Settle(time.Minute)
 	return out
 }
 
-// cast reads the only recording in a directory.
+// readCast reads the only recording in a directory.
 func readCast(t *testing.T, dir string) (file string, header map[string]any, output string) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
@@ -54,7 +55,7 @@ func TestRecording(t *testing.T) {
 	l := newLogin(t)
 	l.Recordings.Dir = filepath.Join(t.TempDir(), "made when needed")
 	const command = `printf 'gr\303'; sleep 0.1; printf '\274n \377 \033[31mred\n'`
-	shown := onTerminal(t, dial(t, l), command)
+	shown := onTerminal(t, l, command)
 	file, header, output := readCast(t, l.Recordings.Dir)
 	if want := "grün \ufffd \x1b[31mred\r\n"; output != want || shown != "gr\xc3\xbcn \xff \x1b[31mred\r\n" {
 		t.Errorf("recorded %q, want %q; shown %q", output, want, shown)
@@ -69,19 +70,46 @@ func TestRecording(t *testing.T) {
 	if _, err := exec.LookPath("asciinema"); err != nil {
 		t.Skip("needs asciinema to play it")
 	}
-	player := exec.Command("asciinema", "cat", file)
-	player.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "HOME="+t.TempDir())
-	if played, err := player.CombinedOutput(); err != nil || string(played) != output {
-		t.Errorf("asciinema plays %q, %v", played, err)
+	if played := play(t, file); played != output {
+		t.Errorf("asciinema plays %q", played)
 	}
+}
+
+// play is what asciinema makes of a recording. It wants a terminal of its own.
+func play(t *testing.T, file string) string {
+	t.Helper()
+	shown := filepath.Join(t.TempDir(), "shown")
+	player := exec.Command("script", "-qec", "asciinema cat '"+file+"' >"+shown, "/dev/null")
+	player.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "HOME="+t.TempDir())
+	if out, err := player.CombinedOutput(); err != nil {
+		t.Fatalf("asciinema: %v: %s", err, out)
+	}
+	text, err := os.ReadFile(shown)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func TestRecordingLosesNothingWhenRequired(t *testing.T) {
 	l := newLogin(t)
 	l.Recordings = Recordings{Dir: t.TempDir(), Required: true}
-	shown := onTerminal(t, dial(t, l), "seq 200000")
+	shown := onTerminal(t, l, "seq 200000")
 	if _, _, output := readCast(t, l.Recordings.Dir); output != shown || len(shown) < 1_000_000 {
-		t.Errorf("recorded %d bytes of %d", len(output), len(shown))
+		t.Errorf("recorded %d bytes of %d shown", len(output), len(shown))
+	}
+}
+
+func TestRecordingOfATerminalWithoutSize(t *testing.T) {
+	l := newLogin(t)
+	l.Recordings.Dir = t.TempDir()
+	r := open(t, dial(t, l))
+	r.ask(t, true, "pty-req", ptyRequest{Term: "dumb"})
+	r.ask(t, true, "exec", text{"echo here"})
+	r.all(t)
+	l.Table.Settle(time.Minute)
+	if _, header, _ := readCast(t, l.Recordings.Dir); header["width"] != 80.0 || header["height"] != 24.0 {
+		t.Errorf("header %v", header)
 	}
 }
 
@@ -114,7 +142,7 @@ func TestUnwritableRecording(t *testing.T) {
 			if test.jail != "" {
 				copyProgram(t, jail, "bash")
 			}
-			shown := onTerminal(t, dial(t, l), "echo worked")
+			shown := onTerminal(t, l, "echo worked")
 			if strings.Contains(shown, "worked") == required {
 				t.Errorf("%s, required %v: %q", name, required, shown)
 			}
