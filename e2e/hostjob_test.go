@@ -15,6 +15,8 @@ import (
 // in a jail and then packages the root into a store.
 type hostJob struct {
 	client
+	port, key     string // what another client than OpenSSH's needs to know
+	hostKey       string // a file
 	parent, store string
 	stdout, log   string // files
 	exited        chan error
@@ -29,8 +31,15 @@ func prepareHostJob(t *testing.T, source string) (parent string) {
 	return parent
 }
 
-// startHostJob begins a job on a prepared parent and returns once users can log in.
+// startHostJob begins a job on a prepared parent, whose users are jailed, and
+// returns once they can log in.
 func startHostJob(t *testing.T, parent string) *hostJob {
+	t.Helper()
+	return serveHostJob(t, exec.Command(buildenv(t), "run", parent), parent)
+}
+
+// serveHostJob does so with a process of its own, and more variables.
+func serveHostJob(t *testing.T, process *exec.Cmd, parent string, more ...string) *hostJob {
 	t.Helper()
 	folder := t.TempDir()
 	in := func(name string) string { return filepath.Join(folder, name) }
@@ -39,13 +48,13 @@ func startHostJob(t *testing.T, parent string) *hostJob {
 	must(t, writeKeyPair(in("user")))
 	must(t, writeKeyPair(in("host")))
 	must(t, os.WriteFile(in("sshd_config"), []byte(sidecarConfig(port, in("user.pub"), in("host"))), 0o600))
-	j := &hostJob{client: newClient(t, in("user"), port), parent: parent, store: in("store"),
-		stdout: in("stdout"), log: in("log"), exited: make(chan error, 1)}
-	j.begin(t, exec.Command(buildenv(t), "run", parent), []string{
+	j := &hostJob{client: newClient(t, in("user"), port), port: port, key: in("user"), hostKey: in("host"),
+		parent: parent, store: in("store"), stdout: in("stdout"), log: in("log"), exited: make(chan error, 1)}
+	j.begin(t, process, append([]string{
 		"IMS_ACTION=customize", "SSH_JAIL=True", "BUILDENV_ROLE=standalone",
 		"IMS_JOB_ID=6a1f2c3e-0000-4000-8000-5e55104e0002", "IMAGE_ROOT_ARCHIVE_NAME=debian",
 		"ARTIFACT_STORE=file://" + j.store, "SSHD_OPTIONS=-f " + in("sshd_config"),
-	})
+	}, more...))
 	if err := poll(func() bool { return accepts("127.0.0.1:"+port) || len(j.exited) > 0 }); err != nil || len(j.exited) > 0 {
 		t.Fatalf("no SSH server: %v\n%s", err, j.read(j.log))
 	}

@@ -103,16 +103,21 @@ func (j *job) prepare(port string) error {
 		os.WriteFile(j.file("client_config"), []byte(clientConfig(port, key)), 0o600))
 }
 
-// writeAccounts writes a passwd file in which root has an empty home: what a
-// shell reads at its start on this machine is not to be measured.
+// writeAccounts writes a passwd file in which root has an empty home.
 func (j *job) writeAccounts() error {
-	accounts, err := os.ReadFile("/etc/passwd")
+	accounts, err := accountsWithHome(j.file("home"))
 	if err != nil {
 		return err
 	}
-	home := regexp.MustCompile(`(?m)^(root:(?:[^:]*:){4})[^:]*`)
-	moved := home.ReplaceAll(accounts, []byte("${1}"+j.file("home")))
-	return errors.Join(os.Mkdir(j.file("home"), 0o700), os.WriteFile(j.file("passwd"), moved, 0o644))
+	return errors.Join(os.Mkdir(j.file("home"), 0o700), os.WriteFile(j.file("passwd"), accounts, 0o644))
+}
+
+// accountsWithHome are this machine's, with another home for root: what a shell
+// reads at its start in the real one is not to be measured.
+func accountsWithHome(home string) ([]byte, error) {
+	accounts, err := os.ReadFile("/etc/passwd")
+	root := regexp.MustCompile(`(?m)^(root:(?:[^:]*:){4})[^:]*`)
+	return root.ReplaceAll(accounts, []byte("${1}"+home)), err
 }
 
 // benchConfig is the sidecar's; it names no host keys, so that the default ones are meant.

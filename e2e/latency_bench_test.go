@@ -42,7 +42,7 @@ func BenchmarkLatencyReadyToBanner(b *testing.B) {
 }
 
 // makeHostKeys makes all kinds of host keys, so that neither side has any left to make.
-func makeHostKeys(b *testing.B, folder string) {
+func makeHostKeys(b testing.TB, folder string) {
 	b.Helper()
 	for _, kind := range []string{"ed25519", "ecdsa", "rsa"} {
 		name := filepath.Join(folder, "ssh_host_"+kind+"_key")

@@ -109,6 +109,7 @@ func makeTransferFiles(b *testing.B, size int64) transferFiles {
 	return f
 }
 
+// writeRandom makes a file of random bytes.
 func writeRandom(name string, size int64) error {
 	file, err := os.Create(name)
 	if err != nil {
