@@ -11,6 +11,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 ARCH     ?= $(shell go env GOARCH)
 IMAGE    ?= buildenv:$(VERSION)
 ENGINE   ?= $(firstword $(foreach engine,podman buildah docker,$(if $(shell command -v $(engine)),$(engine))))
+ROUNDS   ?= 300
 FUZZTIME ?= 30s
 BENCH    ?= .
 
@@ -75,6 +76,10 @@ fuzz: ## fuzz every target for FUZZTIME
 			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package
 		done
 	done
+
+.PHONY: soak
+soak: ## have 10 MiB fetched ROUNDS times by clients that keep the machine busy
+	go test -run 'TestOutputIsCompleteOverSSH' -timeout 60m -v ./sshd -rounds $(ROUNDS)
 
 .PHONY: bench
 bench: ## run the benchmarks that match BENCH, with their yardsticks

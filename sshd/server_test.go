@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -32,21 +33,39 @@ func TestExitStatusOfSSH(t *testing.T) {
 	}
 }
 
+// rounds is how often 10 MiB must arrive whole; "make soak" says more.
+var rounds = flag.Int("rounds", 4, "how often clients fetch 10 MiB in tests of complete output")
+
+// The tail gets lost, if anything, and when the machine is busy: four clients
+// at once keep it so.
 func TestOutputIsCompleteOverSSH(t *testing.T) {
 	r := start(t, nil)
-	for size, rounds := range map[int]int{10 << 20: 1, 300 << 10: 20} { // the tail gets lost, if anything
-		data := strings.Repeat("0123456789abcdef", size/16)
-		write(t, r.file("data"), data, 0o600)
-		for range rounds {
-			out, errOut, status := r.ssh(t, "cat "+r.file("data")+" & cat "+r.file("data")+" >&2; wait")
-			if status != 0 || out != data || errOut != data {
-				t.Fatalf("status %d, %d and %d bytes, want twice %d", status, len(out), len(errOut), len(data))
+	const text = "0123456789abcdef"
+	for client := range 4 {
+		t.Run(fmt.Sprintf("client %d", client), func(t *testing.T) {
+			t.Parallel()
+			for range max(1, *rounds/4) {
+				r.fetch(t, strings.Repeat(text, 10<<20/len(text)))
 			}
-			out, _, status = r.ssh(t, "-tt", "stty -opost; cat "+r.file("data"))
-			if status != 0 || out != data {
-				t.Fatalf("terminal: status %d, %d bytes, want %d", status, len(out), len(data))
+			for range 5 {
+				r.fetch(t, strings.Repeat(text, 300<<10/len(text)))
 			}
-		}
+		})
+	}
+}
+
+// fetch has data on both streams at once, then on a terminal.
+func (r *rig) fetch(t *testing.T, data string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "data")
+	write(t, file, data, 0o600)
+	out, errOut, status := r.ssh(t, "cat "+file+" & cat "+file+" >&2; wait")
+	if status != 0 || out != data || errOut != data {
+		t.Errorf("status %d, %d and %d bytes, want twice %d", status, len(out), len(errOut), len(data))
+	}
+	out, _, status = r.ssh(t, "-tt", "stty -opost; cat "+file)
+	if status != 0 || out != data {
+		t.Errorf("terminal: status %d, %d bytes, want %d", status, len(out), len(data))
 	}
 }
 
