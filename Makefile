@@ -56,17 +56,17 @@ demo: build ## run a whole job on this machine: a root, a real ssh into it, an a
 test: ## install what the tests need, then run all of them, with containers and the race detector
 	tools/setup e2e pods race
 	tools/debian-root
-	go test -race -tags pods ./...
+	go test -race -tags pods -timeout 30m ./...
 
 .PHONY: race
 race: ## run the tests as they are on any machine: nothing is installed, skips say why
-	go test -race ./...
+	go test -race -timeout 30m ./...
 
 .PHONY: e2e
 e2e: ## run the tests of the binary, with real clients, image roots and containers
 	tools/setup e2e pods
 	tools/debian-root
-	go test -tags pods ./e2e
+	go test -tags pods -timeout 30m ./e2e
 
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME

@@ -119,7 +119,7 @@ func (v *visit) own(name string) string { return filepath.Join(v.mine, name) }
 func (v *visit) at(name string) string  { return filepath.Join(v.folder, name) }
 
 // clientTime is the longest that one run of a client may take.
-const clientTime = 60 * time.Second
+const clientTime = 5 * time.Minute
 
 // use runs a client and returns what it printed.
 func (v *visit) use(t *testing.T, input []byte, program ...string) (stdout []byte) {
