@@ -20,8 +20,9 @@ var rooms = map[string][]string{
 	"sshd":            {"buildenv/sshd/...", "github.com/gliderlabs/ssh", "golang.org/x/crypto/ssh"},
 	"sshd/sshdconfig": {},
 	"sshd/authkeys":   {"golang.org/x/crypto/ssh"},
-	"sshd/session":    {"buildenv/sshd/sftp", "buildenv/sshd/jail", "golang.org/x/crypto/ssh"},
+	"sshd/session":    {"buildenv/sshd/sftp", "buildenv/sshd/scp", "buildenv/sshd/jail", "golang.org/x/crypto/ssh"},
 	"sshd/sftp":       {"buildenv/sshd/jail"},
+	"sshd/scp":        {"buildenv/sshd/jail"},
 	"sshd/forward":    {"buildenv/sshd/jail", "golang.org/x/crypto/ssh"},
 	"sshd/jail":       {},
 
