@@ -5,7 +5,7 @@
 // [Policy] in force for it. Each session channel that the client opens is a
 // session. A session collects what the client asks for (variables, a terminal),
 // then starts one job: a process, which leads an operating-system session of
-// its own (setsid(2)), or work inside this process (sftp, a [Builtin]). The
+// its own (setsid(2)), or work inside this process (sftp, scp, a [Builtin]). The
 // [Table] knows every job of the server and ends them at shutdown.
 //
 // One goroutine reads a channel's requests and never waits for anything: a
@@ -21,6 +21,12 @@
 //
 // When the client leaves first, a terminal is hung up and a job without one
 // stays alive with its pipes closed, as with OpenSSH. The Table keeps it.
+//
+// A command "scp -t" or "scp -f", which is how old clients copy, is the shell's
+// like any other, except where a plain shell could not start an scp, because that,
+// or the shell itself, is missing or not for this machine. There the server does
+// what it says, in package scp, as far as the client's sftp is the server's own
+// and may do as much.
 //
 // Forwarding of agents, X11 and ports is not offered.
 package session

@@ -36,7 +36,7 @@ func notStarted(shell string, found, jailed bool, err error) failure {
 		f = failure{text: "the build environment is ending; no new sessions", exit: exitNoSession}
 	case errors.Is(err, unix.ENOENT) && !found:
 		f.exit = exitNotFound
-		f.hint = fmt.Sprintf("there is no shell in %s; sftp works without one, so a static shell can be copied to %s", where, shell)
+		f.hint = fmt.Sprintf("there is no shell in %s; sftp and scp work without one, so a static shell can be copied to %s", where, shell)
 	case errors.Is(err, unix.ENOENT):
 		f.exit = exitNotFound
 		f.hint = fmt.Sprintf("%s is there, but its dynamic loader or interpreter is missing in %s; is the C library installed?", shell, where)

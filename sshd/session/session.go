@@ -193,6 +193,10 @@ func (s *session) runHere(actual, wanted request) {
 		s.fail(failure{text: err.Error(), exit: exitNoSession})
 		return
 	}
+	if job, ok := s.scpHere(where, actual); ok {
+		s.serveSCP(job)
+		return
+	}
 	s.runProcess(where, actual, wanted)
 }
 
