@@ -101,12 +101,17 @@ func (b *beside) askOurs(t *testing.T, args ...string) result {
 func (b *beside) askTheirs(t *testing.T, args ...string) result {
 	t.Helper()
 	cmd := b.command(t, "ssh", append([]string{"root@127.0.0.1"}, args...)...)
+	b.toTheirs(cmd)
+	return see(t, "theirs", cmd)
+}
+
+// toTheirs makes a client go to OpenSSH's server.
+func (b *beside) toTheirs(cmd *exec.Cmd) {
 	for i, arg := range cmd.Args {
 		if strings.HasPrefix(arg, "Port=") {
 			cmd.Args[i] = fmt.Sprintf("Port=%d", b.port)
 		}
 	}
-	return see(t, "theirs", cmd)
 }
 
 func see(t *testing.T, whose string, cmd *exec.Cmd) (r result) {
