@@ -38,8 +38,7 @@ func (c *connection) introduce(meta ssh.ConnMetadata) error {
 	u.Name = meta.User()
 	if settings, err := c.settings(u); err == nil && settings.RefuseConnection {
 		c.server.log.Info(fmt.Sprintf("administratively prohibited connection for %s%s from %s", c.invalid, c.user, c.from))
-		c.prohibited = true
-		c.Close()
+		c.end(endedByRefusal)
 		return errProhibited
 	}
 	return nil
@@ -164,7 +163,7 @@ func rsaBits(key ssh.PublicKey) int {
 func (c *connection) welcome() bool {
 	settings, err := c.settings(user{})
 	if err == nil && settings.RefuseConnection {
-		c.prohibited = true
+		c.end(endedByRefusal)
 		c.server.log.Info("administratively prohibited connection from " + c.from)
 		return false
 	}

@@ -130,6 +130,7 @@ func (c *connection) verified(meta ssh.ConnMetadata, key ssh.PublicKey, p *ssh.P
 	if login.Jail != "" {
 		if err := jail.CheckPath(login.Jail); err != nil {
 			c.server.log.Error("login refused", "user", c.user, "from", c.from, "error", err)
+			c.auditKey("auth.refused", key, "reason", err.Error())
 			return nil, &ssh.BannerError{Err: err, Message: "login refused: " + err.Error() + "\n"}
 		}
 	}
@@ -142,14 +143,16 @@ func (c *connection) verified(meta ssh.ConnMetadata, key ssh.PublicKey, p *ssh.P
 // what the next one may do is added to its restrictions.
 func (c *connection) another(g grant) error {
 	c.proven, c.restrictions = g.keys, g.options
-	c.server.log.Info(fmt.Sprintf("Partial publickey for %s from %s ssh2: %s", c.user, c.from, c.label(g.keys[len(g.keys)-1])))
+	key := g.keys[len(g.keys)-1]
+	c.server.log.Info(fmt.Sprintf("Partial publickey for %s from %s ssh2: %s", c.user, c.from, c.label(key)))
+	c.auditKey("auth.partial", key, commented(g.comment)...)
 	return &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{PublicKeyCallback: c.offered}}
 }
 
 // letIn tells who has come in, and with what.
 func (c *connection) letIn(g grant, key ssh.PublicKey) {
 	c.server.log.Info(fmt.Sprintf("Accepted publickey for %s from %s ssh2: %s", c.user, c.from, c.label(key)))
-	c.audit.Info("auth.accepted", append([]any{"user", c.name}, c.describeKey(key, g.comment)...)...)
+	c.auditKey("auth.accepted", key, commented(g.comment)...)
 	c.accepted(g.settings)
 }
 
@@ -157,7 +160,7 @@ func (c *connection) letIn(g grant, key ssh.PublicKey) {
 func (c *connection) refused(key ssh.PublicKey, reason error) {
 	c.refusals++
 	c.server.log.Info(fmt.Sprintf("Failed publickey for %s%s from %s ssh2: %s", c.invalid, c.user, c.from, c.label(key)), "reason", reason)
-	c.audit.Info("auth.refused", append([]any{"user", c.name, "reason", reason.Error()}, c.describeKey(key, "")...)...)
+	c.auditKey("auth.refused", key, "reason", reason.Error())
 }
 
 // login turns what a key is good for into what its sessions may do.

@@ -36,7 +36,6 @@ type connection struct {
 	proven       []ssh.PublicKey
 	restrictions authkeys.Options // of those keys
 	refusals     int              // of keys
-	prohibited   bool             // by RefuseConnection
 	hostname     string           // of remote, or its address; "" as long as nobody has asked
 
 	replay []byte // read from the client before the library began

@@ -23,6 +23,7 @@ const (
 	endedByServer   = "server is stopping"
 	endedByPanic    = "internal error"
 	endedByFlood    = "too many channels"
+	endedByRefusal  = "RefuseConnection"
 	endedSuspicious = "session after no-more-sessions"
 )
 
@@ -88,11 +89,8 @@ func closedOrReset(err error) string {
 // last error is then the library's message to the client; earlier ones may
 // quote the client.
 func exhausted(err error) bool {
-	var failures *ssh.ServerAuthError
-	if !errors.As(err, &failures) || len(failures.Errors) == 0 {
-		return false
-	}
-	return strings.HasPrefix(failures.Errors[len(failures.Errors)-1].Error(), "ssh: disconnect, reason 2: ")
+	last := lastRefusal(err)
+	return last != nil && strings.HasPrefix(last.Error(), "ssh: disconnect, reason 2: ")
 }
 
 // left logs the end of an authenticated connection.
@@ -155,5 +153,15 @@ func (c *connection) why() string {
 	if exhausted(c.failure) {
 		return "MaxAuthTries"
 	}
-	return printable(fmt.Sprintf("%.200s", c.failure.Error()))
+	return printable(fmt.Sprintf("%.200s", cmp.Or(lastRefusal(c.failure), c.failure).Error()))
+}
+
+// lastRefusal is why a client that has left, or had to, was not let in the last
+// time it tried; nil if that is not how the handshake failed.
+func lastRefusal(err error) error {
+	var refusals *ssh.ServerAuthError
+	if errors.As(err, &refusals) && len(refusals.Errors) > 0 {
+		return refusals.Errors[len(refusals.Errors)-1]
+	}
+	return nil
 }

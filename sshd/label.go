@@ -66,18 +66,23 @@ func fingerprint(key ssh.PublicKey, hash string) string {
 	return ssh.FingerprintSHA256(key)
 }
 
-// describeKey is what the audit log has about a key. Its texts are hostile; JSON
-// escapes them.
-func (c *connection) describeKey(key ssh.PublicKey, comment string) []any {
-	about := []any{"key", key.Type(), "fingerprint", c.fingerprint(key)}
-	if comment != "" {
-		about = append(about, "comment", fmt.Sprintf("%.*s", maxAuditText, comment))
-	}
+// auditKey writes an event about a key. Texts in it are hostile; JSON escapes
+// them.
+func (c *connection) auditKey(event string, key ssh.PublicKey, more ...any) {
+	about := []any{"user", c.name, "method", "publickey", "key", key.Type(), "fingerprint", c.fingerprint(key)}
 	if cert, ok := key.(*ssh.Certificate); ok {
 		about = append(about, "certificate", fmt.Sprintf("%.*s", maxAuditText, cert.KeyId),
 			"serial", cert.Serial, "ca", c.fingerprint(cert.SignatureKey))
 	}
-	return about
+	c.audit.Info(event, append(about, more...)...)
+}
+
+// commented is the comment of a line with a key, if it has one.
+func commented(comment string) []any {
+	if comment == "" {
+		return nil
+	}
+	return []any{"comment", fmt.Sprintf("%.*s", maxAuditText, comment)}
 }
 
 // authInfo is what SSH_USER_AUTH's file says: a line for each proof (sshd_config(5), ExposeAuthInfo).

@@ -216,7 +216,7 @@ func (c *connection) offence() offence {
 		return noOffence
 	case reason == endedByGrace:
 		return exceededGrace
-	case c.prohibited:
+	case reason == endedByRefusal:
 		return refusedConnection
 	case c.introduced && c.invalid != "":
 		return invalidUser

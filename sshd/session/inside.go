@@ -114,7 +114,7 @@ func (s *session) sftp(i *inside, args []string) error {
 		return err
 	}
 	options.Home, options.User, options.Client = s.Account.Home, s.Account.Name, s.Remote.Addr().Unmap().String()
-	options.Log, options.Stderr, options.Audit = s.Log.With("from", s.Remote), errorOutput{s.out}, s.Audit
+	options.Log, options.Stderr, options.Audit = s.Log.With("from", s.Remote), errorOutput{s.out}, s.Audit.With("session", s.number)
 	options.Activity = i.activity
 	root, err := jail.Enter(s.Jail, defaultUmask)
 	if err != nil {
