@@ -159,8 +159,9 @@ func (c *connection) letIn(g grant, key ssh.PublicKey) {
 // refused tells who has not, and why.
 func (c *connection) refused(key ssh.PublicKey, reason error) {
 	c.refusals++
-	c.server.log.Info(fmt.Sprintf("Failed publickey for %s%s from %s ssh2: %s", c.invalid, c.user, c.from, c.label(key)), "reason", reason)
-	c.auditKey("auth.refused", key, "reason", reason.Error())
+	why := fmt.Sprintf("%.*s", maxAuditText, reason) // a certificate's algorithm may be any text
+	c.server.log.Info(fmt.Sprintf("Failed publickey for %s%s from %s ssh2: %s", c.invalid, c.user, c.from, c.label(key)), "reason", why)
+	c.auditKey("auth.refused", key, "reason", why)
 }
 
 // login turns what a key is good for into what its sessions may do.
