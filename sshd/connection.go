@@ -64,24 +64,28 @@ func newConnection(r *rules, raw net.Conn) *connection {
 	c.channels.c = c
 	c.from = describe(c.remote)
 	c.number = r.served.Add(1)
-	c.audit = r.config.Audit.With("connection", c.number, "remote", c.remote.String())
+	c.audit = r.config.Audit.With("connection", c.number, "remote", endpointOf(c.remote))
 	return c
 }
 
 // describe is "A port P", as sshd's log has it.
 func describe(a netip.AddrPort) string {
-	if !a.IsValid() {
-		return addressOf(a) + " port 65535"
-	}
-	return fmt.Sprintf("%s port %d", a.Addr(), a.Port())
+	address, port := session.Endpoint(a)
+	return fmt.Sprintf("%s port %d", address, port)
 }
 
 // addressOf is an address as sshd has it, which a client on a pipe has not.
 func addressOf(a netip.AddrPort) string {
+	address, _ := session.Endpoint(a)
+	return address
+}
+
+// endpointOf is an address with its port for the audit.
+func endpointOf(a netip.AddrPort) string {
 	if !a.IsValid() {
-		return "UNKNOWN"
+		return addressOf(a)
 	}
-	return a.Addr().String()
+	return a.String()
 }
 
 func (c *connection) Read(p []byte) (int, error) {

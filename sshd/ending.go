@@ -128,7 +128,7 @@ func disconnect(err error) (said string, ok bool) {
 // opened and closed are a connection's events in the audit.
 func (c *connection) opened() {
 	c.server.log.Log(c.server.stopping, session.LevelVerbose, fmt.Sprintf(`Connection from %s on %s rdomain ""`, c.from, describe(c.local)))
-	c.audit.Info("connection.opened", "local", c.local.String())
+	c.audit.Info("connection.opened", "local", endpointOf(c.local))
 }
 
 func (c *connection) closed() {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"buildenv/sshd/authkeys"
+	"buildenv/sshd/session"
 	"buildenv/sshd/sshdconfig"
 )
 
@@ -68,9 +69,16 @@ func (c *connection) principalsByCommand(g grant, cert *ssh.Certificate) ([]auth
 func (c *connection) keyTokens(g grant, key ssh.PublicKey) map[byte]string {
 	return map[byte]string{
 		'u': g.user.Name, 'h': g.user.Home, 'U': strconv.Itoa(g.user.UID), 'D': "",
-		'C': fmt.Sprintf("%s %d %s %d", addressOf(c.remote), c.remote.Port(), addressOf(c.local), c.local.Port()),
+		'C': c.ends(),
 		'k': encoded(key), 't': key.Type(), 'f': c.fingerprint(key),
 	}
+}
+
+// ends are those of the connection, as token %C and SSH_CONNECTION have them.
+func (c *connection) ends() string {
+	remote, remotePort := session.Endpoint(c.remote)
+	local, localPort := session.Endpoint(c.local)
+	return fmt.Sprintf("%s %d %s %d", remote, remotePort, local, localPort)
 }
 
 func encoded(key ssh.PublicKey) string { return base64.StdEncoding.EncodeToString(key.Marshal()) }

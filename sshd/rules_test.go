@@ -113,7 +113,7 @@ func TestSortOut(t *testing.T) {
 
 // TestServeConn: what sshd -i does, for clients on a socket and on pipes.
 func TestServeConn(t *testing.T) {
-	r := start(t, nil)
+	r, audit := audited(t, func(r *rig) { r.config.settings.LogLevel = "VERBOSE" })
 	for name, connect := range map[string]func(*testing.T) (server, client net.Conn){"socket": socketPair, "pipes": pipePair} {
 		server, client := connect(t)
 		ended := make(chan error, 1)
@@ -124,15 +124,25 @@ func TestServeConn(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		c := ssh.NewClient(conn, channels, requests)
-		if out, err := output(c, "echo $SSH_CONNECTION"); out == "\n" || err != nil {
-			t.Errorf("%s: %q, %v", name, out, err)
+		want := "UNKNOWN 65535 65535, UNKNOWN 65535 UNKNOWN 65535\n" // as real sshd has it on pipes
+		if name == "socket" {
+			from, at := addrPort(client.LocalAddr()), addrPort(client.RemoteAddr())
+			want = fmt.Sprintf("127.0.0.1 %d %d, 127.0.0.1 %d 127.0.0.1 %d\n", from.Port(), at.Port(), from.Port(), at.Port())
+		}
+		if out, err := output(c, `echo "$SSH_CLIENT, $SSH_CONNECTION"`); out != want || err != nil {
+			t.Errorf("%s: %q, want %q, %v", name, out, want, err)
 		}
 		c.Close()
 		if err := <-ended; err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	r.logs(t, "Connection from UNKNOWN port 65535 on UNKNOWN port 65535")
 	r.logs(t, "Accepted publickey for root from UNKNOWN port 65535 ssh2")
+	r.logs(t, "Starting session: command for root from UNKNOWN port 65535 id 0")
+	if strings.Contains(audit.String(), "invalid") {
+		t.Errorf("audit: %s", audit)
+	}
 	r.Close()
 	server, client := socketPair(t)
 	if err := r.ServeConn(server); err == nil {

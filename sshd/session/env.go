@@ -109,9 +109,10 @@ func (s *session) environ(where place, original *string) []string {
 	env.setPermitted(s.Policy.Environment)
 	env.setAll(where.environment)
 	env.setAll(s.Policy.SetEnv)
-	remote, local := s.Remote.Addr().Unmap(), s.Local.Addr().Unmap()
-	env.set("SSH_CLIENT", fmt.Sprintf("%s %d %d", remote, s.Remote.Port(), s.Local.Port()))
-	env.set("SSH_CONNECTION", fmt.Sprintf("%s %d %s %d", remote, s.Remote.Port(), local, s.Local.Port()))
+	remote, remotePort := Endpoint(s.Remote)
+	local, localPort := Endpoint(s.Local)
+	env.set("SSH_CLIENT", fmt.Sprintf("%s %d %d", remote, remotePort, localPort))
+	env.set("SSH_CONNECTION", fmt.Sprintf("%s %d %s %d", remote, remotePort, local, localPort))
 	if where.authInfo != "" {
 		env.set("SSH_USER_AUTH", where.authInfo)
 	}

@@ -113,7 +113,8 @@ func (s *session) sftp(i *inside, args []string) error {
 	if err != nil {
 		return err
 	}
-	options.Home, options.User, options.Client = s.Account.Home, s.Account.Name, s.Remote.Addr().Unmap().String()
+	options.Home, options.User = s.Account.Home, s.Account.Name
+	options.Client, _ = Endpoint(s.Remote)
 	options.Log, options.Stderr, options.Audit = s.Log.With("from", s.Remote), errorOutput{s.out}, s.Audit.With("session", s.number)
 	options.Activity = i.activity
 	root, err := jail.Enter(s.Jail, defaultUmask)

@@ -213,8 +213,8 @@ func (s *session) announcement(actual, wanted request) string {
 	if s.tty != nil {
 		text += " on " + strings.TrimPrefix(s.tty.name, "/dev/")
 	}
-	remote := s.Remote.Addr().Unmap()
-	return fmt.Sprintf("Starting session: %s for %s from %s port %d id %d", text, s.Account.Name, remote, s.Remote.Port(), s.number-1)
+	remote, port := Endpoint(s.Remote)
+	return fmt.Sprintf("Starting session: %s for %s from %s port %d id %d", text, s.Account.Name, remote, port, s.number-1)
 }
 
 // printable escapes what nobody but the administrator may write into the log:
