@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"sync"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"buildenv/internal/fsx"
 )
@@ -124,7 +126,7 @@ func (h *hostKeys) kindOf(name string) int {
 }
 
 func (h *hostKeys) load(name string) error {
-	text, err := os.ReadFile(name)
+	text, err := readPrivate(name)
 	if err != nil {
 		return fmt.Errorf("host key: %w", err)
 	}
@@ -133,6 +135,24 @@ func (h *hostKeys) load(name string) error {
 		return fmt.Errorf("host key: %s: %w", name, err)
 	}
 	return h.add(name, key)
+}
+
+// readPrivate reads a file that, if it is ours, nobody else can (sshkey_perm_ok
+// in OpenSSH's authfile.c). What is mounted from elsewhere may be anybody's.
+func readPrivate(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, fmt.Errorf("stat %s: %w", name, err)
+	}
+	if int(st.Uid) == os.Geteuid() && st.Mode&0o077 != 0 {
+		return nil, fmt.Errorf("%s: UNPROTECTED PRIVATE KEY FILE: permissions %04o are too open, try chmod 600", name, st.Mode&0o7777)
+	}
+	return io.ReadAll(f)
 }
 
 // add takes a key into use, with those of its algorithms that may be used.
@@ -211,7 +231,7 @@ func (h *hostKeys) prepare() (missing []keyKind, err error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			missing = append(missing, k)
 		} else if err != nil {
-			h.log.Warn("host key not used; remove it to get a new one", "error", err)
+			h.log.Warn("host key not used; mend it, or remove it to get a new one", "error", err)
 		}
 	}
 	for len(h.all()) == 0 && len(missing) > 0 {

@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -110,6 +111,48 @@ func TestExplicitHostKeys(t *testing.T) {
 		_, err := h.prepare()
 		if len(h.all()) != c.keys || (err == nil) != (c.keys > 0) {
 			t.Errorf("%s: %d keys, %v; want %d", name, len(h.all()), err, c.keys)
+		}
+	}
+}
+
+// TestHostKeysOpenToOthers: which files both servers take for a secret.
+func TestHostKeysOpenToOthers(t *testing.T) {
+	sshd, err := exec.LookPath("/usr/sbin/sshd")
+	if err != nil || os.Geteuid() != 0 {
+		t.Skip("needs sshd and root")
+	}
+	if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		mode fs.FileMode
+		uid  int
+		good bool
+	}{
+		{0o600, 0, true}, {0o400, 0, true}, {0o700, 0, true}, {0o640, 0, false}, {0o604, 0, false}, {0o610, 0, false},
+		{0o666, 0, false}, {0o644, 1, true},
+	} {
+		dir := t.TempDir()
+		name := filepath.Join(dir, "ssh_host_ed25519_key")
+		newKey(t, name)
+		if err := errors.Join(os.Chown(name, c.uid, 0), os.Chmod(name, c.mode)); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, "config"), "HostKey "+name+"\n", 0o600)
+		if said, err := exec.Command(sshd, "-t", "-f", filepath.Join(dir, "config")).CombinedOutput(); (err == nil) != c.good {
+			t.Errorf("sshd: mode %o of uid %d: %v, %s", c.mode, c.uid, err, said)
+		}
+		var log journal
+		h := loadHostKeys([]string{name}, nil, dir, allHostKeys, slog.New(slog.NewTextHandler(&log, nil)))
+		if _, err := h.prepare(); (err == nil) != c.good {
+			t.Errorf("mode %o of uid %d: %v", c.mode, c.uid, err)
+		}
+		if told := strings.Contains(log.String(), "UNPROTECTED PRIVATE KEY FILE"); told == c.good {
+			t.Errorf("mode %o of uid %d: log %q", c.mode, c.uid, log.String())
+		}
+		before, err := os.Stat(name)
+		if err != nil || before.Mode().Perm() != c.mode {
+			t.Errorf("the file was changed: %v, %v", before, err)
 		}
 	}
 }
