@@ -37,7 +37,7 @@ type program struct {
 // findByCommand asks AuthorizedKeysCommand (sshd_config(5)).
 func (c *connection) findByCommand(g grant, key ssh.PublicKey) (authkeys.Entry, error) {
 	p := program{"AuthorizedKeysCommand", g.settings.AuthorizedKeysCommand, g.settings.AuthorizedKeysCommandUser, c.keyTokens(g, key), g.user.Name}
-	output, err := p.run(c.server.stopping, g.user)
+	output, err := c.run(p, g.user)
 	if err != nil {
 		return authkeys.Entry{}, err
 	}
@@ -56,7 +56,7 @@ func (c *connection) principalsByCommand(g grant, cert *ssh.Certificate) ([]auth
 	tokens['i'], tokens['s'] = cert.KeyId, strconv.FormatUint(cert.Serial, 10)
 	tokens['F'], tokens['K'], tokens['T'] = c.fingerprint(cert.SignatureKey), encoded(cert.SignatureKey), cert.SignatureKey.Type()
 	p := program{"AuthorizedPrincipalsCommand", g.settings.AuthorizedPrincipalsCommand, g.settings.AuthorizedPrincipalsCommandUser, tokens, ""}
-	output, err := p.run(c.server.stopping, g.user)
+	output, err := c.run(p, g.user)
 	if err != nil {
 		return nil, err
 	}
@@ -83,14 +83,14 @@ func (c *connection) ends() string {
 
 func encoded(key ssh.PublicKey) string { return base64.StdEncoding.EncodeToString(key.Marshal()) }
 
-// run returns what the program prints about a user. It must succeed, and be one
+// run returns what a program prints about a user. It must succeed, and be one
 // that nobody but root could have written: it says who may come in.
-func (p program) run(ctx context.Context, about user) (output []byte, err error) {
+func (c *connection) run(p program, about user) (output []byte, err error) {
 	cmd, err := p.prepare(about)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.directive, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, programPatience)
+	ctx, cancel := context.WithTimeout(c.server.stopping, c.server.patience)
 	defer cancel()
 	text := &bounded{left: authkeys.MaxFile}
 	cmd.Stdout = text

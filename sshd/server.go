@@ -53,6 +53,7 @@ type Server struct {
 	inForce  atomic.Pointer[rules]
 	shadow   string // file that says which accounts are locked
 	names    resolver
+	patience time.Duration // with programs that are asked for keys or principals
 	gate     gate
 	served   atomic.Int64 // connections, ever
 	sessions session.Table
@@ -76,7 +77,7 @@ func New(c Config) (*Server, error) {
 	if c.Audit == nil {
 		c.Audit = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{shadow: shadowFile, names: net.DefaultResolver, connections: map[*connection]struct{}{}}
+	s := &Server{shadow: shadowFile, names: net.DefaultResolver, patience: programPatience, connections: map[*connection]struct{}{}}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	r, err := s.newRules(c)
 	if err != nil {
