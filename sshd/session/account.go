@@ -64,6 +64,7 @@ type place struct {
 	hushedLogin bool   // ~/.hushlogin is there
 
 	environment []string // entries of ~/.ssh/environment, permitted ones
+	complaints  []string // about that file, for the user
 	rc          []string // command that runs before the job, nil for none
 	authInfo    string   // file that says what the client has proven, "" for none
 }
@@ -80,7 +81,7 @@ func (l *Login) survey(forJob request) (place, error) {
 		p.hushedLogin = exists(path.Join(l.Account.Home, ".hushlogin"))
 		p.rc = l.findRC(p.shell, forJob)
 		if l.Policy.UserEnvironment != "" {
-			p.environment = readEnvironment(path.Join(l.Account.Home, ".ssh/environment"), l.Policy.UserEnvironment)
+			p.environment, p.complaints = readEnvironment(path.Join(l.Account.Home, ".ssh/environment"), l.Policy.UserEnvironment)
 		}
 		if l.AuthInfo == "" {
 			return nil

@@ -51,13 +51,17 @@ func TestUserEnvironment(t *testing.T) {
 	l.Policy.UserEnvironment, l.Policy.SetEnv = "MINE,INDENTED,LD_*,SET", []string{"SET=server"}
 	client := dial(t, l)
 	for name, want := range map[string]string{"MINE": "1", "INDENTED": "a=b", "OTHER": "", "LD_PRELOAD": "", "SET": "server"} {
-		if out, _, _ := run(t, client, "echo \"$"+name+"\"", ""); out != want+"\n" {
+		out, stderr, _ := run(t, client, "echo \"$"+name+"\"", "")
+		if out != want+"\n" {
 			t.Errorf("%s: %q, want %q", name, out, want)
+		}
+		if complaint := "Bad line 6 in " + l.Account.Home + "/.ssh/environment\n"; stderr != complaint {
+			t.Errorf("told %q, want %q", stderr, complaint)
 		}
 	}
 	l.Policy.UserEnvironment = ""
-	if out, _, _ := run(t, client, "echo \"$MINE\"", ""); out != "\n" {
-		t.Errorf("not permitted, but %q", out)
+	if out, stderr, _ := run(t, client, "echo \"$MINE\"", ""); out != "\n" || stderr != "" {
+		t.Errorf("not permitted, but %q, %q", out, stderr)
 	}
 }
 

@@ -81,3 +81,20 @@ func TestEnvironmentOfASession(t *testing.T) {
 		t.Errorf("environment\n%q\nwant\n%q", got, want)
 	}
 }
+
+// FuzzParseEnvironment: whatever the file says, nothing harmful is set.
+func FuzzParseEnvironment(f *testing.F) {
+	f.Add("# a comment\nMINE=1\n  INDENTED=a=b\nLD_PRELOAD=/evil\nno entry\n\n=x\nQUOTED=\"a b\"\n", "*")
+	f.Add("A=1\r\nB=\x00\nBASH_ENV=x", "A,B,!C*")
+	f.Fuzz(func(t *testing.T, text, permitted string) {
+		env, bad := parseEnvironment(strings.NewReader(text), permitted)
+		if lines := strings.Count(text, "\n") + 1; len(env)+len(bad) > min(lines, maxEnvironmentLines) {
+			t.Errorf("%d entries and %d complaints about %d lines", len(env), len(bad), lines)
+		}
+		for _, entry := range env {
+			if name, _, ok := strings.Cut(entry, "="); !ok || harmful(name) || strings.ContainsAny(entry, "\x00\n") {
+				t.Errorf("%q is set", entry)
+			}
+		}
+	})
+}

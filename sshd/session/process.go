@@ -74,6 +74,9 @@ func (s *session) greet(where place, actual request) {
 	if actual.kind == "shell" && s.tty != nil && !where.hushedLogin {
 		io.WriteString(stdout, s.Greeting)
 	}
+	for _, complaint := range where.complaints {
+		fmt.Fprintln(stderr, complaint)
+	}
 	if where.homeErr != nil && s.Jail == "" {
 		fmt.Fprintf(stderr, "Could not chdir to home directory %s: %s\n", s.Account.Home, reason(where.homeErr))
 	}

@@ -3,6 +3,7 @@ package session
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -19,32 +20,37 @@ const (
 )
 
 // readEnvironment reads NAME=value lines (sshd(8), FILES, ~/.ssh/environment)
-// whose names a list of patterns permits. It never waits, whatever the file is.
-func readEnvironment(name, permitted string) []string {
+// whose names a list of patterns permits. Of lines that are none it complains in
+// sshd's words. It never waits, whatever the file is.
+func readEnvironment(name, permitted string) (env, complaints []string) {
 	f, err := fsx.OpenRegular(name)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	defer f.Close()
-	return parseEnvironment(f, permitted)
+	env, bad := parseEnvironment(f, permitted)
+	for _, number := range bad {
+		complaints = append(complaints, fmt.Sprintf("Bad line %d in %s", number, name))
+	}
+	return env, complaints
 }
 
-// parseEnvironment passes over what is not an entry or not permitted. Quotes
-// have no meaning.
-func parseEnvironment(r io.Reader, permitted string) []string {
-	var env []string
+// parseEnvironment passes over what is not permitted, and over lines that are no
+// entry, whose numbers it returns. Quotes have no meaning.
+func parseEnvironment(r io.Reader, permitted string) (env []string, bad []int) {
 	lines := bufio.NewScanner(io.LimitReader(r, maxEnvironmentBytes))
 	for n := 0; n < maxEnvironmentLines && lines.Scan(); n++ {
 		entry := strings.TrimLeft(lines.Text(), " \t")
 		name, value, ok := strings.Cut(entry, "=")
-		if !ok || strings.HasPrefix(entry, "#") || strings.Contains(value, "\x00") {
-			continue
-		}
-		if pattern.List(permitted, name) == pattern.Matched && !harmful(name) {
+		switch {
+		case entry == "" || strings.HasPrefix(entry, "#") || strings.Contains(value, "\x00"):
+		case !ok:
+			bad = append(bad, n+1)
+		case pattern.List(permitted, name) == pattern.Matched && !harmful(name):
 			env = append(env, entry)
 		}
 	}
-	return env
+	return env, bad
 }
 
 // exposeAuthInfo writes what the client has proven where its job can read it
