@@ -78,8 +78,11 @@ fuzz: ## fuzz every target for FUZZTIME
 	done
 
 .PHONY: soak
-soak: ## have 10 MiB fetched ROUNDS times by clients that keep the machine busy
-	go test -run 'TestOutputIsCompleteOverSSH' -timeout 60m -v ./sshd -rounds $(ROUNDS)
+soak: ## have 10 MiB fetched ROUNDS times by clients that keep the machine busy, and 1 GiB by rsync
+	tools/setup e2e
+	tools/debian-root
+	go test -run '^TestOutputIsCompleteOverSSH$$' -timeout 60m -v ./sshd -rounds $(ROUNDS)
+	RSYNC_MIB=1024 go test -run '^TestClients$$/./^rsync-file$$' -timeout 60m -v ./e2e
 
 .PHONY: bench
 bench: ## run the benchmarks that match BENCH, with their yardsticks
