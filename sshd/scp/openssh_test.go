@@ -12,13 +12,15 @@ import (
 	"testing"
 )
 
-// trees that every conversation begins with.
+// tree is what every conversation begins with. Its times are old, so that two of
+// them are alike, and what is changed is not.
 const tree = `
-	printf 'some text' >file; printf other >other; chmod 640 other; touch -d '2001-02-03 04:05:06' file
+	printf 'some text' >file; printf other >other; chmod 640 other
 	mkdir -p dir/sub/deep empty; printf 1 >dir/one; printf 22 >dir/sub/two; chmod 4755 dir/sub/two; chmod 700 dir/sub
-	touch -d '2001-02-03 04:05:06' dir/one dir/sub; ln -s file link; ln -s dir dirlink; ln -s nowhere dangling; mkfifo pipe
+	ln -s file link; ln -s dir dirlink; ln -s nowhere dangling; mkfifo pipe
 	: >zero; printf x >'sp ace'; printf n >'new
-line'; head -c 100000 /dev/zero | tr '\0' z >big; mkdir full; printf f >full/x`
+line'; head -c 100000 /dev/zero | tr '\0' z >big; mkdir full; printf f >full/x
+	find . -exec touch -h -d '2001-02-03 04:05:06' {} +`
 
 // conversations are what a client says, to OpenSSH's scp and to this one.
 var conversations = []struct{ command, says string }{
