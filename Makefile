@@ -73,7 +73,7 @@ fuzz: ## fuzz every target for FUZZTIME
 	@for package in $$(go list ./...); do
 		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do
 			echo "$$package $$target"
-			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$package
 		done
 	done
 
