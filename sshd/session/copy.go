@@ -27,7 +27,7 @@ func copyOutput(to io.Writer, from *os.File) error {
 		var failed error
 		err := raw.Read(func(fd uintptr) bool {
 			buffer = chunks.Get().(*[chunk]byte)
-			n, failed = readOnce(int(fd), buffer[:])
+			n, failed = fill(int(fd), buffer[:])
 			if failed != unix.EAGAIN {
 				return true
 			}
@@ -45,6 +45,21 @@ func copyOutput(to io.Writer, from *os.File) error {
 			return failed
 		}
 	}
+}
+
+// fill reads what is there, up to len(p). A terminal gives a page at a time.
+func fill(fd int, p []byte) (n int, err error) {
+	for n < len(p) {
+		m, err := readOnce(fd, p[n:])
+		if m <= 0 && n > 0 {
+			break // the next call meets it again
+		}
+		if m <= 0 {
+			return m, err
+		}
+		n += m
+	}
+	return n, nil
 }
 
 func readOnce(fd int, p []byte) (int, error) {
