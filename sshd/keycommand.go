@@ -174,7 +174,8 @@ func expandTokens(text string, tokens map[byte]string) (string, error) {
 }
 
 // runGroup runs a program in a process group of its own, all of which ends with
-// ctx. It is an error if what it leaves behind keeps its output open.
+// ctx. It is an error if what it leaves behind keeps its output open, and the
+// end of that, too.
 func runGroup(ctx context.Context, cmd *exec.Cmd) error {
 	cmd.SysProcAttr.Setpgid = true
 	cmd.WaitDelay = time.Second
@@ -185,6 +186,9 @@ func runGroup(ctx context.Context, cmd *exec.Cmd) error {
 	stop := context.AfterFunc(ctx, kill)
 	defer stop()
 	err := cmd.Wait()
+	if errors.Is(err, exec.ErrWaitDelay) { // somebody of the group holds on to the output
+		kill()
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
