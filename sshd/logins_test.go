@@ -86,6 +86,7 @@ func TestLoginsBesideSshd(t *testing.T) {
 			if c.said == "" {
 				return
 			}
+			b.logs(t, "%s", c.said) // the client may know before the log does
 			said, ours := b.said(t, c.said)
 			if reason, ok := strings.CutPrefix(said, "Authentication refused: "); ok {
 				if !strings.Contains(b.rig.log.String(), reason) {
@@ -181,13 +182,16 @@ func TestNamesOfClients(t *testing.T) {
 func TestHangingProgram(t *testing.T) {
 	dir := trusted(t)
 	os.Chmod(dir, 0o755)
-	for name, script := range map[string]string{
-		"hangs":              "sleep 1000",
-		"does not listen":    "trap '' TERM INT HUP; sleep 1000",
-		"leaves a child":     "sleep 1000 & exit 0",
-		"prints and hangs":   "cat DIR/id.pub; sleep 1000",
-		"prints for ever":    "exec yes '# nothing'",
-		"hangs in the shell": "while :; do :; done",
+	for name, c := range map[string]struct {
+		script   string
+		patience time.Duration
+	}{
+		"hangs":              {"sleep 1000", 500 * time.Millisecond},
+		"does not listen":    {"trap '' TERM INT HUP; sleep 1000", 500 * time.Millisecond},
+		"leaves a child":     {"cat DIR/id.pub; sleep 1000 & exit 0", patience},
+		"prints and hangs":   {"cat DIR/id.pub; sleep 1000", 500 * time.Millisecond},
+		"prints for ever":    {"exec yes '# nothing'", patience},
+		"hangs in the shell": {"while :; do :; done", 500 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, func(r *rig, _ *Config) {
@@ -196,9 +200,9 @@ func TestHangingProgram(t *testing.T) {
 				r.config.settings.AuthorizedKeysCommandUser = "nobody"
 				write(t, filepath.Join(dir, "id.pub"), line("", r.key)+"\n", 0o644)
 				mark := "BUILDENV_TEST=" + r.dir // in the environment of all that it starts
-				write(t, filepath.Join(dir, "ask"), "#!/bin/sh\nexport "+mark+"\n"+strings.ReplaceAll(script, "DIR", dir)+"\n", 0o755)
+				write(t, filepath.Join(dir, "ask"), "#!/bin/sh\nexport "+mark+"\n"+strings.ReplaceAll(c.script, "DIR", dir)+"\n", 0o755)
 			})
-			r.patience = 500 * time.Millisecond
+			r.patience = c.patience
 			if client, err := r.dial("root", ssh.PublicKeys(r.key)); err == nil {
 				client.Close()
 				t.Error("came in")

@@ -173,7 +173,8 @@ func hostileOpenings() map[string]string {
 func TestHostileOpenings(t *testing.T) {
 	audit := &journal{}
 	r := start(t, func(r *rig, c *Config) {
-		r.config.server.LoginGraceTime = 3 * time.Second
+		r.config.server.LoginGraceTime = 5 * time.Second
+		r.config.server.MaxStartups = sshdconfig.MaxStartups{Begin: 100, Rate: 100, Full: 100}
 		c.Audit = NewAudit(audit)
 	})
 	openings := hostileOpenings()
