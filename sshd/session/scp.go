@@ -150,6 +150,6 @@ func (s *session) scp(i *inside, job scpJob) (status int, err error) {
 	defer stop()
 	_, stderr := s.streams()
 	return job.Run(s.stream(), root, scp.Options{
-		Home: s.Account.Home, Directory: job.directory, Umask: job.umask, Stderr: stderr, Audit: s.Audit,
+		Home: s.Account.Home, Directory: job.directory, Umask: job.umask, Stderr: stderr, Audit: s.Audit.With("session", s.number),
 	}), nil
 }
