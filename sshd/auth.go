@@ -134,7 +134,7 @@ func (c *connection) verified(meta ssh.ConnMetadata, key ssh.PublicKey, p *ssh.P
 			return nil, &ssh.BannerError{Err: err, Message: "login refused: " + err.Error() + "\n"}
 		}
 	}
-	c.letIn(g, key)
+	c.letIn(g, key, login)
 	return withLogin(p, login), nil
 }
 
@@ -150,10 +150,10 @@ func (c *connection) another(g grant) error {
 }
 
 // letIn tells who has come in, and with what.
-func (c *connection) letIn(g grant, key ssh.PublicKey) {
+func (c *connection) letIn(g grant, key ssh.PublicKey, login *session.Login) {
 	c.server.log.Info(fmt.Sprintf("Accepted publickey for %s from %s ssh2: %s", c.user, c.from, c.label(key)))
 	c.auditKey("auth.accepted", key, commented(g.comment)...)
-	c.accepted(g.settings)
+	c.accepted(g, login)
 }
 
 // refused tells who has not, and why.

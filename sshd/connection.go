@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"buildenv/sshd/authkeys"
+	"buildenv/sshd/forward"
 	"buildenv/sshd/session"
 	"buildenv/sshd/sshdconfig"
 )
@@ -49,6 +50,7 @@ type connection struct {
 
 	authenticated atomic.Bool
 	granted       sshdconfig.Settings // of the user; set before authenticated
+	forwarder     *forward.Forwarder  // likewise
 	channels      channels
 	sessionsSeen  atomic.Int32
 	doorClosed    atomic.Bool // the client wants no more sessions
@@ -123,6 +125,7 @@ func (c *connection) serve() {
 	defer c.closed()
 	defer c.settle()
 	defer c.channels.stop()
+	defer c.endForwarding()
 	defer c.Close()
 	defer c.contain()
 	if limit := c.server.static.LoginGraceTime; limit > 0 {
@@ -138,7 +141,12 @@ func (c *connection) serve() {
 			c.library = ctx
 			return c.handshake()
 		},
-		ChannelHandlers:          map[string]glider.ChannelHandler{"session": c.handler(c.session), "default": c.handler(c.refuseChannel)},
+		ChannelHandlers: map[string]glider.ChannelHandler{
+			"session":           c.handler(c.session),
+			forward.LocalTCP:    c.handler(c.tunnel),
+			forward.LocalSocket: c.handler(c.tunnel),
+			"default":           c.handler(c.refuseChannel),
+		},
 		RequestHandlers:          c.requests(),
 		ConnectionFailedCallback: func(_ net.Conn, err error) { c.failed(err) },
 	}
@@ -161,7 +169,7 @@ func (c *connection) session(conn *ssh.ServerConn, channel ssh.NewChannel) {
 }
 
 func (c *connection) refuseChannel(_ *ssh.ServerConn, channel ssh.NewChannel) {
-	c.server.log.Info("channel refused: this server does not forward", "type", channel.ChannelType(), "from", c.from)
+	c.server.log.Info("channel refused: unknown type", "type", channel.ChannelType(), "from", c.from)
 	channel.Reject(ssh.Prohibited, "administratively prohibited")
 }
 
@@ -175,8 +183,10 @@ func (c *connection) established() (*ssh.ServerConn, bool) {
 }
 
 // accepted notes that the client has proven who it is, and what holds for it.
-func (c *connection) accepted(s sshdconfig.Settings) {
+func (c *connection) accepted(g grant, login *session.Login) {
+	s := g.settings
 	c.granted = s
+	c.forwarder = forward.New(c.forwarding(g, login.Jail), opener{c})
 	c.channels.begin(s)
 	c.authenticated.Store(true)
 	c.settle()

@@ -7,6 +7,8 @@ import (
 
 	glider "github.com/gliderlabs/ssh"
 	"golang.org/x/crypto/ssh"
+
+	"buildenv/sshd/forward"
 )
 
 // Global requests of OpenSSH (its PROTOCOL file, sections 2.2 and 2.5).
@@ -18,13 +20,18 @@ const (
 
 // requests are the answers to global requests. They come one after the other,
 // and the connection stands still until they are answered, so none may wait for
-// anything. What is not known is refused.
+// anything; only the look-up of a name to listen on does, for a bounded time, as
+// with sshd. What is not known is refused.
 func (c *connection) requests() map[string]glider.RequestHandler {
-	return map[string]glider.RequestHandler{
+	answers := map[string]glider.RequestHandler{
 		noMoreSessions: c.answer(c.closeDoor),
 		hostKeysProve:  c.answer(c.proveHostKeys),
 		"default":      c.answer(func(*ssh.ServerConn, []byte) (bool, []byte) { return false, nil }),
 	}
+	for _, name := range forward.Requests {
+		answers[name] = c.listen
+	}
+	return answers
 }
 
 func (c *connection) answer(f func(*ssh.ServerConn, []byte) (bool, []byte)) glider.RequestHandler {

@@ -171,9 +171,10 @@ func (s *Server) Addrs() []net.Addr {
 	return addrs
 }
 
-// Shutdown accepts nobody any more and ends all sessions; terminals are shown
-// reason. It returns when no process of a session is left, or with what is
-// left. When ctx ends it stops waiting and kills. Connections stay until Close.
+// Shutdown accepts nobody any more and ends all sessions, then what is forwarded;
+// terminals are shown reason. It returns when no process of a session is left, or
+// with what is left. When ctx ends it stops waiting and kills. Connections stay
+// until Close.
 func (s *Server) Shutdown(ctx context.Context, reason string) error {
 	s.stop()
 	s.closeListeners()
@@ -182,7 +183,11 @@ func (s *Server) Shutdown(ctx context.Context, reason string) error {
 			c.end(endedByServer)
 		}
 	}
-	if err := s.sessions.End(ctx, reason, endGrace); err != nil {
+	err := s.sessions.End(ctx, reason, endGrace)
+	for _, c := range s.open() {
+		c.stopForwarding()
+	}
+	if err != nil {
 		return fmt.Errorf("shut down ssh server: %w", err)
 	}
 	return nil

@@ -27,7 +27,7 @@ var errNoPlace = fmt.Errorf("none of %v is a directory", agentPlaces)
 // path is one inside the jail. remove, which must be called, takes it away; it
 // may be called more than once.
 func (f *Forwarder) Agent() (socket string, remove func(), err error) {
-	e := event{channel: agent, direction: "remote", kind: "agent"}
+	e := event{direction: "remote", kind: "agent"}
 	if !f.config.Policy.Agent {
 		f.refused(e, "not permitted")
 		return "", nil, errors.New("agent forwarding is not permitted")
@@ -46,7 +46,7 @@ func (f *Forwarder) Agent() (socket string, remove func(), err error) {
 }
 
 func (f *Forwarder) bindAgent(e event) (*bound, error) {
-	b := &bound{event: e, opening: agentChannel, failed: f.failed, payload: func(net.Conn) []byte { return nil }}
+	b := &bound{event: e, opening: AgentChannel, failed: f.failed, payload: func(net.Conn) []byte { return nil }}
 	err := within(f.config.Root, 0o077, func() error { return b.makeAgent() })
 	if err != nil {
 		return nil, err

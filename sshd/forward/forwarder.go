@@ -12,14 +12,14 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// Types of channels, as ChannelTimeout has them (sshd_config(5)).
+// Types of channels: the first two are what Open serves, the others are opened by
+// us (RFC 4254, section 7.2; OpenSSH PROTOCOL, section 2.4).
 const (
-	localTCP     = "direct-tcpip"
-	localSocket  = "direct-streamlocal@openssh.com"
+	LocalTCP     = "direct-tcpip"
+	LocalSocket  = "direct-streamlocal@openssh.com"
 	remoteTCP    = "forwarded-tcpip"
 	remoteSocket = "forwarded-streamlocal@openssh.com"
-	agent        = "agent-connection" // its channels are opened as agentChannel
-	agentChannel = "auth-agent@openssh.com"
+	AgentChannel = "auth-agent@openssh.com"
 )
 
 // Bounds on what one connection may have open at a time. OpenSSH's clients need
@@ -44,13 +44,7 @@ type Config struct {
 	From         string // "A port P" of the client, as sshd's log has it
 	Log          *slog.Logger
 	Audit        *slog.Logger // names the connection
-	Watch        Watch        // nil for no limit on idle tunnels
 }
-
-// Watch is told of each new tunnel with the type of its channel. It calls expire
-// to end it. The tunnel calls active whenever something has passed, and stop at
-// its end. Either may be called from several goroutines.
-type Watch func(channelType string, expire func()) (active, stop func())
 
 // Client is the other end of the SSH connection; an *ssh.ServerConn is one.
 type Client interface {
@@ -77,7 +71,6 @@ type Forwarder struct {
 // Reasons for the end of tunnels.
 var (
 	errStopped = errors.New("the connection ends")
-	errIdle    = errors.New("nothing has passed for too long")
 	errTooMany = errors.New("too many at a time")
 )
 

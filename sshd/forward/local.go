@@ -69,7 +69,7 @@ func (f *Forwarder) open(newChannel ssh.NewChannel, to destination) {
 }
 
 func (f *Forwarder) parse(c ssh.NewChannel) (destination, error) {
-	if c.ChannelType() == localSocket {
+	if c.ChannelType() == LocalSocket {
 		return f.toSocket(c.ExtraData())
 	}
 	return f.toTCP(c.ExtraData())
@@ -91,7 +91,7 @@ func (f *Forwarder) toTCP(data []byte) (destination, error) {
 	}
 	host := printable(m.Host)
 	d := destination{
-		event: event{channel: localTCP, direction: "local", kind: "tcp",
+		event: event{direction: "local", kind: "tcp",
 			target: join(host, m.Port), originator: join(printable(m.Originator), m.From)},
 		reason:  ssh.Prohibited,
 		allowed: f.config.Policy.Opens(m.Host, int(m.Port)),
@@ -117,7 +117,7 @@ func (f *Forwarder) toSocket(data []byte) (destination, error) {
 	}
 	path := printable(m.Path)
 	d := destination{
-		event:   event{channel: localSocket, direction: "local", kind: "unix", target: path},
+		event:   event{direction: "local", kind: "unix", target: path},
 		reason:  ssh.ConnectionFailed,
 		allowed: f.config.Policy.OpensSocket(m.Path),
 		denial:  fmt.Sprintf("Received request to connect to path %s, but the request was denied.", path),

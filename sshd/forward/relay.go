@@ -24,7 +24,6 @@ type socket interface {
 type relay struct {
 	channel        ssh.Channel
 	socket         socket
-	active         func()        // called when something passes
 	closed         chan struct{} // closed when the client has closed the channel, or is gone
 	received, sent atomic.Int64  // bytes from the client and to the client
 }
@@ -32,7 +31,7 @@ type relay struct {
 // newRelay answers the channel's requests, of which none is known, until the
 // client closes it.
 func newRelay(channel ssh.Channel, requests <-chan *ssh.Request, s socket) *relay {
-	r := &relay{channel: channel, socket: s, closed: make(chan struct{}), active: func() {}}
+	r := &relay{channel: channel, socket: s, closed: make(chan struct{})}
 	go func() { // ends with the channel
 		ssh.DiscardRequests(requests)
 		close(r.closed)
@@ -80,7 +79,7 @@ func (r *relay) finish() {
 // away, lest the client waits for ever to be rid of it. It ends with the client's
 // end of the channel.
 func (r *relay) inward(done chan<- error) {
-	refused, err := pump(r.socket, r.channel, &r.received, r.active)
+	refused, err := pump(r.socket, r.channel, &r.received)
 	r.socket.CloseWrite()
 	done <- err
 	if refused {
@@ -90,7 +89,7 @@ func (r *relay) inward(done chan<- error) {
 
 // outward is to the client. It ends with the socket.
 func (r *relay) outward(done chan<- error) {
-	_, err := pump(r.channel, r.socket, &r.sent, r.active)
+	_, err := pump(r.channel, r.socket, &r.sent)
 	r.channel.CloseWrite()
 	done <- err
 }
@@ -102,13 +101,12 @@ const bufferSize = 64 << 10
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // pump copies until from has ended, or to refuses to take more.
-func pump(to io.Writer, from io.Reader, count *atomic.Int64, active func()) (refused bool, err error) {
+func pump(to io.Writer, from io.Reader, count *atomic.Int64) (refused bool, err error) {
 	buffer := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buffer)
 	for {
 		n, err := from.Read(buffer[:])
 		if n > 0 {
-			active()
 			n, err := to.Write(buffer[:n])
 			count.Add(int64(n))
 			if err != nil {

@@ -83,7 +83,7 @@ func (f *Forwarder) answerTCP(r *ssh.Request) {
 		r.Reply(ok, nil)
 		return
 	}
-	e := event{channel: remoteTCP, direction: "remote", kind: "tcp", bind: join(printable(m.Host), m.Port)}
+	e := event{direction: "remote", kind: "tcp", bind: join(printable(m.Host), m.Port)}
 	if !f.config.Policy.Listens(m.Host, int(m.Port)) {
 		f.config.Log.Info(fmt.Sprintf("Received request from %s to remote forward to host %s port %d, but the request was denied.",
 			f.config.From, printable(m.Host), m.Port))
@@ -135,7 +135,7 @@ func (f *Forwarder) answerSocket(r *ssh.Request) {
 		r.Reply(ok, nil)
 		return
 	}
-	e := event{channel: remoteSocket, direction: "remote", kind: "unix", bind: printable(m.Path)}
+	e := event{direction: "remote", kind: "unix", bind: printable(m.Path)}
 	if !f.config.Policy.ListensOnSocket() {
 		f.config.Log.Info(fmt.Sprintf("Received request from %s to remote forward to path %q, but the request was denied.",
 			f.config.From, printable(m.Path)))

@@ -1,7 +1,6 @@
 package forward
 
 import (
-	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -14,7 +13,6 @@ import (
 
 // event is what the audit log says about a tunnel.
 type event struct {
-	channel    string // its type
 	direction  string // local: the client connects to here; remote: somebody here connects to the client
 	kind       string // tcp, unix or agent
 	bind       string // where we listened, "" for a local one
@@ -43,15 +41,8 @@ func (f *Forwarder) carry(e event, channel ssh.Channel, requests <-chan *ssh.Req
 	f.config.Log.Debug("tunnel open", e.attrs("from", f.config.From)...)
 	f.config.Audit.Info("forward.opened", e.attrs()...)
 	r := newRelay(channel, requests, s)
-	ctx, expire := context.WithCancelCause(f.ctx)
-	defer expire(nil)
-	if f.config.Watch != nil {
-		active, stop := f.config.Watch(e.channel, func() { expire(errIdle) })
-		r.active = active
-		defer stop()
-	}
-	err := r.run(ctx)
-	f.config.Audit.Info("forward.closed", e.attrs("bytes_in", r.received.Load(), "bytes_out", r.sent.Load(),
+	err := r.run(f.ctx)
+	f.config.Audit.Info("forward.closed", e.attrs("in", r.received.Load(), "out", r.sent.Load(),
 		"seconds", time.Since(began).Seconds(), "reason", ending(err))...)
 	r.finish()
 }
@@ -60,14 +51,14 @@ func (f *Forwarder) carry(e event, channel ssh.Channel, requests <-chan *ssh.Req
 // was through is an end like any other.
 func ending(err error) string {
 	switch {
-	case errors.Is(err, errStopped), errors.Is(err, errIdle):
+	case errors.Is(err, errStopped):
 		return err.Error()
 	case err == nil:
 		return "both sides have finished"
 	case errors.Is(err, io.EOF):
-		return "the client closed it"
+		return "the channel was closed"
 	case errors.Is(err, net.ErrClosed), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
-		return "the other side closed it"
+		return "the socket was closed"
 	}
 	return err.Error()
 }
