@@ -16,6 +16,7 @@ import (
 	"buildenv/artifacts/rootfs"
 	"buildenv/internal/binfmt"
 	"buildenv/internal/execx"
+	"buildenv/sshd/forward"
 	"buildenv/sshd/jail"
 )
 
@@ -34,7 +35,20 @@ func (j *job) steps() []agent.Step {
 	if j.cfg.Arch == "aarch64" && runtime.GOARCH != "arm64" {
 		steps = append(steps, emulation(binfmt.AArch64))
 	}
+	if j.cfg.jailed() {
+		steps = append(steps, j.agents())
+	}
 	return append(steps, j.eviction())
+}
+
+// agents sees to it that no socket of a user's authentication agent is packaged.
+// The server removes its own; a killed one has left them.
+func (j *job) agents() agent.Step {
+	return agent.Step{
+		Name: "agents' sockets",
+		Do:   func(context.Context) error { return nil },
+		Undo: func() error { return forward.Sweep(j.root) },
+	}
 }
 
 // mounts are the kernel's file systems for DKMS, and in every job what users

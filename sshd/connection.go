@@ -187,6 +187,7 @@ func (c *connection) accepted(g grant, login *session.Login) {
 	s := g.settings
 	c.granted = s
 	c.forwarder = forward.New(c.forwarding(g, login.Jail), opener{c})
+	login.Agent = c.forwarder
 	c.channels.begin(s)
 	c.authenticated.Store(true)
 	c.settle()

@@ -38,7 +38,7 @@ func TestForwardingPolicy(t *testing.T) {
 	}{
 		"everything": {all, authkeys.Options{}, forward.Policy{
 			LocalTCP: true, RemoteTCP: true, LocalSocket: true, RemoteSocket: true, Agent: true, Open: any, Listen: any}},
-		"nothing said": {sshdconfig.Settings{}, authkeys.Options{}, forward.Policy{Open: any, Listen: any}},
+		"nothing said":      {sshdconfig.Settings{}, authkeys.Options{}, forward.Policy{Open: any, Listen: any}},
 		"DisableForwarding": {but(func(s *sshdconfig.Settings) { s.DisableForwarding = true }), authkeys.Options{}, forward.Policy{}},
 		"one direction each": {but(func(s *sshdconfig.Settings) { s.AllowTCPForwarding, s.AllowStreamLocalForwarding = "local", "remote" }),
 			authkeys.Options{}, forward.Policy{LocalTCP: true, RemoteSocket: true, Agent: true, Open: any, Listen: any}},

@@ -23,30 +23,42 @@ var agentPlaces = []string{"/tmp", "/run"}
 // errNoPlace is returned when there is no directory for the socket of an agent.
 var errNoPlace = fmt.Errorf("none of %v is a directory", agentPlaces)
 
-// Agent makes a socket on which the client's agent answers, for one session. The
-// path is one inside the jail. remove, which must be called, takes it away; it
-// may be called more than once.
-func (f *Forwarder) Agent() (socket string, remove func(), err error) {
-	e := event{direction: "remote", kind: "agent"}
+var agentEvent = event{direction: "remote", kind: "agent"}
+
+// AllowAgent reports whether the client may have its agent forwarded, and notes
+// it if not. It does not wait for anything.
+func (f *Forwarder) AllowAgent() bool {
 	if !f.config.Policy.Agent {
-		f.refused(e, "not permitted")
-		return "", nil, errors.New("agent forwarding is not permitted")
+		f.refused(agentEvent, "not permitted")
 	}
-	b, err := f.add(func() (*bound, error) { return f.bindAgent(e) })
-	if err != nil {
-		f.refused(e, err.Error())
-		return "", nil, fmt.Errorf("forward agent: %w", err)
-	}
-	f.serve(b)
-	remove = func() {
-		f.drop(func(other *bound) bool { return other == b })
-		b.close() // waits, if Stop is at it
-	}
-	return b.path, remove, nil
+	return f.config.Policy.Agent
 }
 
-func (f *Forwarder) bindAgent(e event) (*bound, error) {
-	b := &bound{event: e, opening: AgentChannel, failed: f.failed, payload: func(net.Conn) []byte { return nil }}
+// Agent gives the path, inside the jail, of a socket on which the client's agent
+// answers. Like sshd's it is one for all sessions of a connection and goes with
+// that: what a session leaves in the background may still need it.
+func (f *Forwarder) Agent() (socket string, err error) {
+	if !f.config.Policy.Agent {
+		return "", errors.New("agent forwarding is not permitted")
+	}
+	f.agentMu.Lock()
+	defer f.agentMu.Unlock()
+	if f.agent != "" {
+		return f.agent, nil
+	}
+	b, err := f.add(f.bindAgent)
+	if err != nil {
+		f.refused(agentEvent, err.Error())
+		return "", fmt.Errorf("forward agent: %w", err)
+	}
+	f.agent = b.path
+	f.config.Audit.Info("forward.listening", b.attrs()...)
+	f.serve(b)
+	return f.agent, nil
+}
+
+func (f *Forwarder) bindAgent() (*bound, error) {
+	b := &bound{event: agentEvent, opening: AgentChannel, failed: f.failed, payload: func(net.Conn) []byte { return nil }}
 	err := within(f.config.Root, 0o077, func() error { return b.makeAgent() })
 	if err != nil {
 		return nil, err
@@ -96,7 +108,7 @@ func isDir(name string) bool {
 }
 
 // removeAgent removes an agent's directory with its sockets. What a user has put
-// there is his, and stays. It runs inside the jail.
+// there is his, and stays, and the directory with it. It runs inside the jail.
 func removeAgent(dir string) error {
 	if !isDir(dir) {
 		return nil
@@ -110,7 +122,10 @@ func removeAgent(dir string) error {
 			err = errors.Join(err, os.Remove(path.Join(dir, entry.Name())))
 		}
 	}
-	return errors.Join(err, os.Remove(dir))
+	if gone := os.Remove(dir); !errors.Is(gone, unix.ENOTEMPTY) {
+		err = errors.Join(err, gone)
+	}
+	return err
 }
 
 // Sweep removes the agents' sockets that a killed server has left in root, ""

@@ -61,6 +61,9 @@ type Forwarder struct {
 	work   sync.WaitGroup // tunnels and listeners; they end with the connection
 	starts sync.WaitGroup // bounds that are about to be
 
+	agentMu sync.Mutex // protects the following; taken before mu
+	agent   string     // path of the agent's socket, "" as long as there is none
+
 	mu       sync.Mutex // protects the following
 	stopped  bool       // nothing is added to work and starts any more
 	tunnels  int        // open, or about to be

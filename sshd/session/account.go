@@ -66,6 +66,7 @@ type place struct {
 	environment []string // entries of ~/.ssh/environment, permitted ones
 	complaints  []string // about that file, for the user
 	rc          []string // command that runs before the job, nil for none
+	agent       string   // path of the socket of the client's agent, "" for none
 	authInfo    string   // file that says what the client has proven, "" for none
 }
 

@@ -28,5 +28,5 @@
 // what it says, in package scp, as far as the client's sftp is the server's own
 // and may do as much.
 //
-// Forwarding of agents, X11 and ports is not offered.
+// The client's agent is somebody else's work (an [Agent]); X11 is not forwarded.
 package session

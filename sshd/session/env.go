@@ -122,5 +122,8 @@ func (s *session) environ(where place, original *string) []string {
 	if original != nil {
 		env.set("SSH_ORIGINAL_COMMAND", *original)
 	}
+	if where.agent != "" {
+		env.set("SSH_AUTH_SOCK", where.agent)
+	}
 	return env
 }

@@ -35,6 +35,15 @@ type Policy struct {
 // status. It must return soon after ctx ends.
 type Builtin func(ctx context.Context, command string, stdin io.Reader, stdout, stderr io.Writer) (handled bool, exit int)
 
+// Agent lends jobs the client's authentication agent.
+type Agent interface {
+	// AllowAgent reports whether the client may ask for that. It does not wait.
+	AllowAgent() bool
+	// Agent makes the socket on which the agent answers, unless it is there
+	// already, and gives its path, one inside the jail.
+	Agent() (socket string, err error)
+}
+
 // Recordings says where what is seen on terminals is recorded.
 type Recordings struct {
 	Dir      string // one asciicast file for each terminal; "" for none
@@ -51,6 +60,7 @@ type Login struct {
 	Greeting      string         // shown when a shell starts on a terminal, "" for none
 	TimeZone      string         // TZ of the sessions, "" for none
 	AuthInfo      string         // what the client proved, for the file that SSH_USER_AUTH names (sshd_config(5), ExposeAuthInfo); "" for no file
+	Agent         Agent          // nil for none
 	Builtin       Builtin        // nil for none
 	Connection    int64          // its number in the audit log, for the names of recordings
 	Recordings    Recordings

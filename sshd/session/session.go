@@ -26,6 +26,7 @@ type session struct {
 	tty     *terminal // nil for none
 	term    string    // the terminal's type
 	started bool
+	agent   bool // the job shall have the client's agent
 	forced  bool // the job is not what the client asked for, or a subsystem: it gets no signals
 
 	outcome outcome // of the job; the job's goroutine only
@@ -98,6 +99,8 @@ func (s *session) handle(kind string, payload []byte) (ok bool, start func()) {
 		return s.setEnv(payload), nil
 	case "pty-req":
 		return s.allocate(payload), nil
+	case "auth-agent-req@openssh.com":
+		return s.wantAgent(), nil
 	case "window-change":
 		return s.resize(payload), nil
 	case "signal":
@@ -197,7 +200,29 @@ func (s *session) runHere(actual, wanted request) {
 		s.serveSCP(job)
 		return
 	}
+	if s.agent {
+		where.agent = s.agentSocket()
+	}
 	s.runProcess(where, actual, wanted)
+}
+
+// wantAgent notes that the client lends its agent (OpenSSH PROTOCOL.agent; there
+// is nothing in the request).
+func (s *session) wantAgent() bool {
+	if s.started || s.Agent == nil || !s.Agent.AllowAgent() {
+		return false
+	}
+	s.agent = true
+	return true
+}
+
+// agentSocket is "" when there can be none: as with sshd the job does without.
+func (s *session) agentSocket() string {
+	socket, err := s.Agent.Agent()
+	if err != nil {
+		s.Log.Warn("session without SSH_AUTH_SOCK", "error", err, "from", s.Remote)
+	}
+	return socket
 }
 
 // announcement is sshd's line about a session that starts. The text of a command
