@@ -57,7 +57,7 @@ func agentJail(t *testing.T) string {
 		}
 	}
 	write(t, filepath.Join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/bash\n", 0o644) // ssh-add asks who it is
-	write(t, filepath.Join(root, "dev/null"), "", 0o600) // ssh-add opens it; an image root has no devices
+	write(t, filepath.Join(root, "dev/null"), "", 0o600)                                    // ssh-add opens it; an image root has no devices
 	return root
 }
 

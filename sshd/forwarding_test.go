@@ -3,8 +3,10 @@ package sshd
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -557,4 +559,61 @@ func TestManyTunnelsLeaveNothing(t *testing.T) {
 	if left, err := os.ReadDir(r.config.settings.ChrootDirectory); err != nil || len(left) > 0 {
 		t.Errorf("left in the image root: %v, %v", left, err)
 	}
+}
+
+func TestAuditOfForwarding(t *testing.T) {
+	audit := &journal{}
+	r := startForwarding(t, false, func(_ *rig, c *Config) { c.Audit = NewAudit(audit) })
+	l := answerer(t, "tcp", "127.0.0.1:0")
+	entry, remote := r.file("entry.sock"), r.file("remote.sock")
+	r.forward(t, "-L", entry+":"+l.Addr().String(), "-R", remote+":"+l.Addr().String())
+	waitFor(t, remote)
+	waitFor(t, entry)
+	for _, way := range []string{entry, remote} {
+		if err := exchange("unix", way, noise(1000)); err != nil {
+			t.Error(err)
+		}
+	}
+	ends := func() int { return strings.Count(audit.String(), `"event":"forward.closed"`) }
+	eventually(t, "both ends", func() bool { return ends() == 2 })
+	local := map[string]any{"direction": "local", "kind": "tcp", "target": l.Addr().String()}
+	others := map[string]any{"direction": "remote", "kind": "unix", "bind": remote}
+	for _, want := range []map[string]any{local, others} {
+		for event, more := range map[string]map[string]any{
+			"forward.opened": {},
+			"forward.closed": {"in": 1000., "out": 2000., "reason": "both sides have finished"},
+		} {
+			if want["direction"] == "remote" && event == "forward.closed" {
+				more["in"], more["out"] = 2000., 1000.
+			}
+			maps.Copy(more, want)
+			more["event"], more["connection"] = event, 1.
+			if !recorded(t, audit, more) {
+				t.Errorf("not in the audit: %v", more)
+			}
+		}
+	}
+	others["event"] = "forward.listening"
+	if !recorded(t, audit, others) {
+		t.Errorf("not in the audit: %v in\n%s", others, audit)
+	}
+}
+
+// recorded finds an event that has at least some fields.
+func recorded(t *testing.T, audit *journal, want map[string]any) bool {
+	t.Helper()
+	for l := range strings.Lines(audit.String()) {
+		var event map[string]any
+		if err := json.Unmarshal([]byte(l), &event); err != nil {
+			t.Fatal(err)
+		}
+		found := true
+		for key, value := range want {
+			found = found && event[key] == value
+		}
+		if found {
+			return true
+		}
+	}
+	return false
 }
