@@ -25,5 +25,8 @@
 //	err = server.Shutdown(ctx, "The image is complete.")
 //	server.Close()
 //
-// Forwarding, passwords, certificates of users and login records are not offered.
+// Each connection has a forward.Forwarder for what it may forward. Its channels
+// count and time out like all others; its listeners end after the sessions.
+//
+// X11, tunnel devices, passwords and login records are not offered.
 package sshd
