@@ -1,9 +1,11 @@
 package sshd
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -19,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"buildenv/sshd/authkeys"
 	"buildenv/sshd/forward"
@@ -616,4 +619,52 @@ func recorded(t *testing.T, audit *journal, want map[string]any) bool {
 		}
 	}
 	return false
+}
+
+// Tunnels time out as channels of their type do, whoever has opened them.
+func TestTunnelsTimeOut(t *testing.T) {
+	socket, _ := startAgent(t)
+	for kind, way := range map[string]func(t *testing.T, r *rig) string{
+		"direct-tcpip": func(t *testing.T, r *rig) string {
+			l := answerer(t, "tcp", "127.0.0.1:0")
+			r.forward(t, "-L", r.file("entry.sock")+":"+l.Addr().String())
+			return r.file("entry.sock")
+		},
+		"forwarded-streamlocal@openssh.com": func(t *testing.T, r *rig) string {
+			l := answerer(t, "tcp", "127.0.0.1:0")
+			r.forward(t, "-R", r.file("entry.sock")+":"+l.Addr().String())
+			return r.file("entry.sock")
+		},
+		"agent-connection": func(t *testing.T, r *rig) string {
+			cmd := r.withAgent(t, socket, "echo $SSH_AUTH_SOCK; cat")
+			stdin, err1 := cmd.StdinPipe()
+			stdout, err2 := cmd.StdoutPipe()
+			if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { stdin.Close(); cmd.Wait() })
+			path, err := bufio.NewReader(stdout).ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			return strings.TrimSpace(path)
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			r := startForwarding(t, false, func(r *rig, _ *Config) {
+				r.config.settings.ChannelTimeouts = []sshdconfig.ChannelTimeout{{Pattern: kind, Idle: 200 * time.Millisecond}}
+			})
+			entry := way(t, r)
+			waitFor(t, entry)
+			conn, err := net.Dial("unix", entry)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetReadDeadline(time.Now().Add(patience))
+			if _, err := io.ReadAll(conn); err != nil {
+				t.Errorf("an idle tunnel is not closed: %v", err)
+			}
+		})
+	}
 }

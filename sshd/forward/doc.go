@@ -23,9 +23,12 @@
 //
 // The end: [Forwarder.Stop] closes listeners, removes their sockets from the
 // image root and closes the server's end of all tunnels; [Forwarder.Close]
-// waits, too, until no goroutine is left, and so comes after the SSH
-// connection's own end. Sockets that a killed server has left are found by
-// their name ([Sweep]).
+// waits, too, until no tunnel is left, and so comes after the SSH connection's
+// own end. Agents' sockets that a killed server has left are found by their
+// name ([Sweep]); others are not, like all that a user makes.
+//
+// What is forwarded is in the audit log: forward.listening, forward.opened and
+// forward.closed, which has the amounts, and forward.refused.
 //
 // X11, tunnel devices and limits on bandwidth are not offered. Dynamic
 // forwarding (ssh -D) is local forwarding to the server: SOCKS is spoken
