@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,8 +33,9 @@ type transfer struct {
 }
 
 // transferFiles are what is moved, where it goes, and a batch of sftp's that
-// does so. They are in memory: a disk is not to be measured.
-type transferFiles struct{ source, target, put string }
+// does so. They are in memory: a disk is not to be measured. giver and taker are
+// servers behind a tunnel that send the source, and read all.
+type transferFiles struct{ source, target, put, giver, taker string }
 
 var transfers = []transfer{
 	{"sftp-get", nothing, true, func(f transferFiles) []string { return []string{"sftp", "-q", "job:" + f.source, f.target} }},
@@ -43,6 +45,8 @@ var transfers = []transfer{
 	{"exec-down", nothing, false, func(f transferFiles) []string { return []string{"ssh", "job", "cat " + f.source} }},
 	{"exec-up", source, false, func(f transferFiles) []string { return []string{"ssh", "job", "cat >/dev/null"} }},
 	{"tty-down", nothing, false, func(f transferFiles) []string { return []string{"ssh", "-tt", "job", "stty -opost; cat " + f.source} }},
+	{"tunnel-down", nothing, false, func(f transferFiles) []string { return []string{"ssh", "-W", f.giver, "job"} }},
+	{"tunnel-up", source, false, func(f transferFiles) []string { return []string{"ssh", "-W", f.taker, "job"} }},
 	{"rsync-get", nothing, true, func(f transferFiles) []string { return []string{"rsync", "--whole-file", "job:" + f.source, f.target} }},
 	{"rsync-put", nothing, true, func(f transferFiles) []string { return []string{"rsync", "--whole-file", f.source, "job:" + f.target} }},
 }
@@ -98,7 +102,14 @@ func makeTransferFiles(b *testing.B, size int64) transferFiles {
 	}
 	b.Cleanup(func() { os.RemoveAll(folder) })
 	at := func(name string) string { return filepath.Join(folder, name) }
-	f := transferFiles{at("source"), at("target"), at("put")}
+	f := transferFiles{source: at("source"), target: at("target"), put: at("put")}
+	f.giver = serveStream(b, func(c net.Conn) {
+		if source, err := os.Open(f.source); err == nil {
+			defer source.Close()
+			io.Copy(c, source)
+		}
+	})
+	f.taker = serveStream(b, func(c net.Conn) { io.Copy(io.Discard, c) })
 	err = os.WriteFile(f.put, fmt.Appendf(nil, "put %s %s\n", f.source, f.target), 0o600)
 	if err == nil {
 		err = writeRandom(f.source, size)
@@ -107,6 +118,30 @@ func makeTransferFiles(b *testing.B, size int64) transferFiles {
 		b.Fatal(err)
 	}
 	return f
+}
+
+// serveStream is a server that closes a connection when it has been served, and
+// gives its address.
+func serveStream(b *testing.B, serve func(net.Conn)) string {
+	b.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { l.Close() })
+	go func() { // ends with the listener
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				serve(c)
+			}()
+		}
+	}()
+	return l.Addr().String()
 }
 
 // writeRandom makes a file of random bytes.
