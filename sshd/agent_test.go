@@ -22,7 +22,7 @@ func startAgent(t *testing.T) (socket, key string) {
 		t.Skipf("needs ssh-agent: %v", err)
 	}
 	t.Cleanup(func() { agent.Process.Kill(); agent.Wait() })
-	waitFor(t, socket)
+	waitForSocket(t, socket)
 	newKey(t, filepath.Join(dir, "key"))
 	add := func(args ...string) string {
 		cmd := exec.Command("ssh-add", args...)

@@ -177,9 +177,30 @@ func noise(n int) []byte {
 	return b
 }
 
+// waitFor waits until there is a file. Who makes a socket may not listen yet.
 func waitFor(t *testing.T, file string) {
 	t.Helper()
 	eventually(t, file, func() bool { _, err := os.Lstat(file); return err == nil })
+}
+
+// waitForSocket waits until somebody listens on a socket. The kernel has its path
+// as it was given, inside a jail for one (proc_pid_net(5), unix).
+func waitForSocket(t *testing.T, path string) {
+	t.Helper()
+	const accepts, flags, name = "00010000", 3, 7
+	eventually(t, path, func() bool {
+		table, err := os.ReadFile("/proc/net/unix")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for l := range strings.Lines(string(table)) {
+			if f := strings.Fields(l); len(f) > name && f[flags] == accepts && strings.HasSuffix(path, f[name]) {
+				_, err := os.Lstat(path)
+				return err == nil
+			}
+		}
+		return false
+	})
 }
 
 // names are the two kinds of user.
@@ -202,7 +223,7 @@ func TestLocalForwarding(t *testing.T) {
 			} {
 				entry := filepath.Join(t.TempDir(), "entry.sock")
 				c := r.forward(t, "-L", entry+":"+target)
-				waitFor(t, entry)
+				waitForSocket(t, entry)
 				for _, size := range []int{0, 1, 3 << 20} {
 					if err := exchange("unix", entry, noise(size)); err != nil {
 						t.Errorf("%s, %d bytes: %v", name, size, err)
@@ -234,7 +255,7 @@ func TestSocketsOfAJail(t *testing.T) {
 	} {
 		entry := filepath.Join(t.TempDir(), "entry.sock")
 		c := r.forward(t, "-L", entry+":"+path)
-		waitFor(t, entry)
+		waitForSocket(t, entry)
 		if err := exchange("unix", entry, []byte("hello")); (err == nil) != want {
 			t.Errorf("%s: %v, reachable must be %v", path, err, want)
 		}
@@ -243,10 +264,7 @@ func TestSocketsOfAJail(t *testing.T) {
 	c := r.forward(t, "-R", "/out/new.sock:/nowhere")
 	c.said(t, "remote port forwarding failed")
 	r.forward(t, "-R", "/absolute/new.sock:"+outside)
-	waitFor(t, r.here("/run/deep/new.sock"))
-	if err := exchange("unix", r.here("/run/deep/new.sock"), []byte("hello")); err != nil {
-		t.Error(err)
-	}
+	eventually(t, "a socket behind a link", func() bool { return exchange("unix", r.here("/run/deep/new.sock"), []byte("hello")) == nil })
 }
 
 func TestStandardInputForwarding(t *testing.T) {
@@ -414,7 +432,7 @@ func TestRemoteSockets(t *testing.T) {
 				path = filepath.Join(t.TempDir(), "remote.sock")
 			}
 			c := r.forward(t, "-R", path+":"+l.Addr().String())
-			waitFor(t, r.here(path))
+			waitForSocket(t, r.here(path))
 			if err := exchange("unix", r.here(path), noise(3<<20)); err != nil {
 				t.Error(err)
 			}
@@ -479,7 +497,7 @@ func TestForwardingRefused(t *testing.T) {
 			})
 			entry, socketEntry := r.file("entry.sock"), r.file("socketentry.sock")
 			tunnels := r.forward(t, "-L", entry+":"+address, "-L", socketEntry+":"+socket)
-			waitFor(t, socketEntry)
+			waitForSocket(t, socketEntry)
 			if got := exchange("unix", entry, []byte("x")) == nil; got != c.want.open {
 				t.Errorf("opened %v, want %v", got, c.want.open)
 			}
@@ -497,7 +515,7 @@ func TestForwardingRefused(t *testing.T) {
 			}
 			remoteSocket := r.forward(t, "-R", r.file("remote.sock")+":127.0.0.1:"+port)
 			if c.want.listenSocket {
-				waitFor(t, r.file("remote.sock"))
+				waitForSocket(t, r.file("remote.sock"))
 			} else {
 				remoteSocket.said(t, "remote port forwarding failed for listen path")
 			}
@@ -515,10 +533,8 @@ func TestForwardingFails(t *testing.T) {
 	} {
 		entry := filepath.Join(t.TempDir(), "entry.sock")
 		c := r.forward(t, "-L", entry+":"+target)
-		waitFor(t, entry)
-		if exchange("unix", entry, nil) == nil {
-			c.said(t, want)
-		}
+		waitForSocket(t, entry)
+		exchange("unix", entry, nil)
 		c.said(t, want)
 		c.end()
 	}
@@ -531,8 +547,8 @@ func TestManyTunnelsLeaveNothing(t *testing.T) {
 		entry := filepath.Join(t.TempDir(), "entry.sock")
 		c := r.forward(t, "-L", entry+":"+l.Addr().String(), "-R", "/remote.sock:"+l.Addr().String(), "-R", "0:"+l.Addr().String())
 		port := c.said(t, allocated)
-		waitFor(t, entry)
-		waitFor(t, r.here("/remote.sock"))
+		waitForSocket(t, entry)
+		waitForSocket(t, r.here("/remote.sock"))
 		var all sync.WaitGroup
 		for i := range tunnels {
 			way := [][2]string{{"unix", entry}, {"unix", r.here("/remote.sock")}, {"tcp", "127.0.0.1:" + port}}[i%3]
@@ -570,8 +586,8 @@ func TestAuditOfForwarding(t *testing.T) {
 	l := answerer(t, "tcp", "127.0.0.1:0")
 	entry, remote := r.file("entry.sock"), r.file("remote.sock")
 	r.forward(t, "-L", entry+":"+l.Addr().String(), "-R", remote+":"+l.Addr().String())
-	waitFor(t, remote)
-	waitFor(t, entry)
+	waitForSocket(t, remote)
+	waitForSocket(t, entry)
 	for _, way := range []string{entry, remote} {
 		if err := exchange("unix", way, noise(1000)); err != nil {
 			t.Error(err)
@@ -655,7 +671,7 @@ func TestTunnelsTimeOut(t *testing.T) {
 				r.config.settings.ChannelTimeouts = []sshdconfig.ChannelTimeout{{Pattern: kind, Idle: 200 * time.Millisecond}}
 			})
 			entry := way(t, r)
-			waitFor(t, entry)
+			waitForSocket(t, entry)
 			conn, err := net.Dial("unix", entry)
 			if err != nil {
 				t.Fatal(err)
@@ -664,6 +680,52 @@ func TestTunnelsTimeOut(t *testing.T) {
 			conn.SetReadDeadline(time.Now().Add(patience))
 			if _, err := io.ReadAll(conn); err != nil {
 				t.Errorf("an idle tunnel is not closed: %v", err)
+			}
+		})
+	}
+}
+
+// What a client is told, and the log, are OpenSSH's.
+func TestForwardingBesideOpenSSH(t *testing.T) {
+	l := answerer(t, "tcp", "127.0.0.1:0")
+	closed := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	for name, c := range map[string]struct {
+		config string
+		args   []string
+		log    string // part of the line
+	}{
+		"permitted":            {"", []string{"-W", l.Addr().String()}, ""},
+		"refused by the peer":  {"", []string{"-W", closed}, "connect_to 127.0.0.1 port"},
+		"unknown name":         {"", []string{"-W", "no-such-host.invalid:80"}, "connect_to no-such-host.invalid: "},
+		"PermitOpen":           {"PermitOpen localhost:1", []string{"-W", l.Addr().String()}, "but the request was denied"},
+		"AllowTcpForwarding":   {"AllowTcpForwarding no", []string{"-W", l.Addr().String()}, "refused local port forward"},
+		"DisableForwarding":    {"DisableForwarding yes", []string{"-W", l.Addr().String()}, "refused local port forward"},
+		"PermitListen":         {"PermitListen 1", []string{"-N", "-R", "0:" + closed}, "but the request was denied"},
+		"no remote forwarding": {"AllowTcpForwarding local", []string{"-N", "-R", "0:" + closed}, ""},
+		"no remote sockets":    {"AllowStreamLocalForwarding no", []string{"-N", "-R", "/no/such/socket:" + closed}, ""},
+		"no such place":        {"", []string{"-N", "-R", "/no/such/socket:" + closed}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startBoth(t, c.config)
+			said := map[string]string{}
+			for _, port := range []string{"", fmt.Sprint(b.port)} {
+				cmd := b.command(t, "ssh", append([]string{"-o", "ExitOnForwardFailure=yes", "root@127.0.0.1"}, c.args...)...)
+				for i, arg := range cmd.Args {
+					if port != "" && strings.HasPrefix(arg, "Port=") {
+						cmd.Args[i] = "Port=" + port
+					}
+				}
+				_, errOut, status := run(t, cmd)
+				said[port] = fmt.Sprintf("status %d, %s", status, errOut)
+			}
+			if theirs := said[fmt.Sprint(b.port)]; said[""] != theirs {
+				t.Errorf("told %q, OpenSSH tells %q", said[""], theirs)
+			}
+			if c.log == "" {
+				return
+			}
+			if theirs, ours := b.said(t, c.log); theirs == "" || ours != theirs {
+				t.Errorf("logged %q, OpenSSH logs %q", ours, theirs)
 			}
 		})
 	}

@@ -20,8 +20,8 @@ type destination struct {
 	event
 	reason  ssh.RejectionReason // when it may not
 	allowed bool
-	denial  string // sshd's line for the log, when it may not
-	failure string // likewise, when it cannot; %v is why
+	denial  string             // sshd's line for the log, when it may not
+	failure func(error) string // likewise, when it cannot
 	dial    func(context.Context) (net.Conn, error)
 }
 
@@ -55,7 +55,7 @@ func (f *Forwarder) open(newChannel ssh.NewChannel, to destination) {
 	conn, err := to.dial(ctx)
 	cancel()
 	if err != nil {
-		f.config.Log.Info(fmt.Sprintf(to.failure, explain(err)), "from", f.config.From)
+		f.config.Log.Info(to.failure(err), "reason", explain(err), "from", f.config.From)
 		f.refused(to.event, explain(err))
 		newChannel.Reject(ssh.ConnectionFailed, explain(err))
 		return
@@ -96,13 +96,21 @@ func (f *Forwarder) toTCP(data []byte) (destination, error) {
 		reason:  ssh.Prohibited,
 		allowed: f.config.Policy.Opens(m.Host, int(m.Port)),
 		denial:  fmt.Sprintf("Received request from %s to connect to host %s port %d, but the request was denied.", f.config.From, host, m.Port),
-		failure: fmt.Sprintf("connect_to %s port %d: failed: %%s", strings.ReplaceAll(host, "%", "%%"), m.Port),
+		failure: func(err error) string { return failureOf(host, m.Port, err) },
 		dial:    func(ctx context.Context) (net.Conn, error) { return f.dialTCP(ctx, m.Host, int(m.Port)) },
 	}
 	if !f.config.Policy.LocalTCP {
 		d.denial = fmt.Sprintf("refused local port forward: originator %s port %d, target %s port %d", printable(m.Originator), m.From, host, m.Port)
 	}
 	return d, nil
+}
+
+func failureOf(host string, port uint32, err error) string {
+	var unknown *net.DNSError
+	if errors.As(err, &unknown) {
+		return fmt.Sprintf("connect_to %s: unknown host (%s)", host, explain(err))
+	}
+	return fmt.Sprintf("connect_to %s port %d: failed.", host, port)
 }
 
 // toSocket reads a direct-streamlocal request (OpenSSH PROTOCOL, section 2.4). A
@@ -121,7 +129,7 @@ func (f *Forwarder) toSocket(data []byte) (destination, error) {
 		reason:  ssh.ConnectionFailed,
 		allowed: f.config.Policy.OpensSocket(m.Path),
 		denial:  fmt.Sprintf("Received request to connect to path %s, but the request was denied.", path),
-		failure: fmt.Sprintf("connect to %s failed: %%s", strings.ReplaceAll(path, "%", "%%")),
+		failure: func(err error) string { return fmt.Sprintf("connect to %s failed: %s", path, explain(err)) },
 		dial:    func(ctx context.Context) (net.Conn, error) { return dialSocket(ctx, f.config.Root, m.Path) },
 	}
 	if !f.config.Policy.LocalSocket {

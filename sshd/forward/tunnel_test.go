@@ -257,9 +257,8 @@ func FuzzRequests(f *testing.F) {
 			if d.allowed {
 				t.Error("allowed by the zero Policy")
 			}
-			failure := fmt.Sprintf(d.failure, "why")
-			said := d.denial + failure + d.target + d.originator
-			if strings.ContainsFunc(said, func(r rune) bool { return r < ' ' || r == 0x7f }) || !strings.HasSuffix(failure, "failed: why") {
+			said := d.denial + d.failure(syscall.ENOENT) + d.failure(&net.DNSError{}) + d.target + d.originator
+			if strings.ContainsFunc(said, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 				t.Errorf("a client writes %q into the log", said)
 			}
 		}
