@@ -396,8 +396,12 @@ func listening(t *testing.T, port string) (addresses []string) {
 func TestGatewayPorts(t *testing.T) {
 	const any, any6 = "00000000", "00000000000000000000000000000000"
 	const own, own6 = "0100007F", "00000000000000000000000001000000"
-	_, err := net.Listen("tcp6", "[::1]:0")
+	probe, err := net.Listen("tcp6", "[::1]:0")
 	six := err == nil
+	if six {
+		probe.Close()
+	}
+	target := answerer(t, "tcp", "127.0.0.1:0").Addr().String()
 	for setting, addresses := range map[string]map[string][]string{
 		"no":              {"": {own, own6}, "*": {own, own6}, "localhost": {own, own6}, "127.0.0.1": {own}, "127.0.0.2": {own, own6}},
 		"yes":             {"": {any, any6}, "localhost": {any, any6}, "127.0.0.1": {any, any6}},
@@ -405,17 +409,25 @@ func TestGatewayPorts(t *testing.T) {
 	} {
 		r := startForwarding(t, false, func(r *rig, _ *Config) { r.config.settings.GatewayPorts = setting })
 		for host, want := range addresses {
-			bind := "0:127.0.0.1:1"
+			bind := "0:" + target
 			if host != "" {
 				bind = host + ":" + bind
 			}
 			c := r.forward(t, "-R", bind)
-			got := listening(t, c.said(t, allocated))
+			port := c.said(t, allocated)
+			got := listening(t, port)
 			if !six {
 				want = slices.DeleteFunc(slices.Clone(want), func(a string) bool { return len(a) > 8 })
 			}
 			if !slices.Equal(got, want) {
 				t.Errorf("GatewayPorts %s, %q: listens on %q, want %q", setting, host, got, want)
+			}
+			entry := "127.0.0.1:"
+			if want[0] == "0200007F" {
+				entry = "127.0.0.2:"
+			}
+			if err := exchange("tcp", entry+port, []byte("hello")); err != nil { // the client knows the address as one it has asked for
+				t.Errorf("GatewayPorts %s, %q: %v", setting, host, err)
 			}
 			c.end()
 		}
@@ -728,5 +740,21 @@ func TestForwardingBesideOpenSSH(t *testing.T) {
 				t.Errorf("logged %q, OpenSSH logs %q", ours, theirs)
 			}
 		})
+	}
+}
+
+// ssh -R PORT lets this side reach whatever the client can.
+func TestRemoteDynamicForwarding(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("needs curl")
+	}
+	content := noise(1 << 20)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(content) }))
+	defer web.Close()
+	r := startForwarding(t, true, nil)
+	port := r.forward(t, "-R", "0").said(t, `Allocated port (\d+) for remote forward`)
+	out, err := exec.Command("curl", "-sS", "--socks5", "127.0.0.1:"+port, web.URL).Output()
+	if err != nil || !bytes.Equal(out, content) {
+		t.Errorf("%v, %d bytes", err, len(out))
 	}
 }
