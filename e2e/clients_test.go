@@ -43,6 +43,7 @@ var realClients = []realClient{
 	{"psftp", []string{"psftp", "puttygen"}, workPSFTP},
 	{"lftp", []string{"lftp", "ssh"}, workLFTP},
 	{"sshfs", []string{"sshfs", "fusermount3", "ssh"}, workSSHFS},
+	{"vscode", []string{"ssh", python}, workVSCode},
 }
 
 // TestClients: every client does its work with users jailed in a Debian root,
