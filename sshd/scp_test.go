@@ -329,6 +329,9 @@ func TestShutdownEndsAnOldSCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := s.StdinPipe(); err != nil { // it stays open, or scp would be done
+		t.Fatal(err)
+	}
 	if err := s.Start("scp -t /tmp"); err != nil {
 		t.Fatal(err)
 	}
