@@ -18,6 +18,9 @@
 // on the image any more; connections stay, so that clients learn the exit
 // status of what they ran. Close lets them go.
 //
+// A server that is not a job's ends as sshd's listener does: StopListening leaves
+// the sessions alone, and Wait returns when the last client has left.
+//
 //	server, err := sshd.New(sshd.Config{Settings: settings, Log: log})
 //	…
 //	err = server.Start(ctx)

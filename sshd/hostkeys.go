@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"buildenv/internal/fsx"
+	"buildenv/sshd/sshdconfig"
 )
 
 // keyKind is a kind of host key that the server makes if it is missing, as
@@ -47,6 +48,7 @@ var keyKinds = []keyKind{
 // hostKeys are the keys that the server proves itself with.
 type hostKeys struct {
 	dir        string
+	keep       bool      // none is made
 	algorithms []string  // that may be used
 	kinds      []keyKind // still to be looked for in dir
 	log        *slog.Logger
@@ -66,15 +68,15 @@ type hostCertificate struct {
 // loadHostKeys reads the keys that are asked for by name. One with the name of
 // a default key may be missing: it is made with the others. One that cannot be
 // read is logged. Without names the default keys are meant.
-func loadHostKeys(names, certificates []string, dir string, algorithms []string, log *slog.Logger) *hostKeys {
-	h := &hostKeys{dir: dir, algorithms: algorithms, log: log}
-	h.certify(certificates)
-	if len(names) == 0 {
+func loadHostKeys(static sshdconfig.Server, c Config, algorithms []string, log *slog.Logger) *hostKeys {
+	h := &hostKeys{dir: c.HostKeyDir, keep: c.KeepHostKeys, algorithms: algorithms, log: log}
+	h.certify(static.HostCertificates)
+	if len(static.HostKeys) == 0 {
 		h.kinds = keyKinds
 	}
-	for _, name := range names {
+	for _, name := range static.HostKeys {
 		err := h.load(name)
-		if i := h.kindOf(name); i >= 0 && errors.Is(err, fs.ErrNotExist) {
+		if i := h.kindOf(name); i >= 0 && !h.keep && errors.Is(err, fs.ErrNotExist) {
 			h.kinds = append(h.kinds, keyKinds[i])
 		} else if err != nil {
 			log.Error("Unable to load host key: "+name, "error", err)
@@ -234,6 +236,9 @@ func (h *hostKeys) prepare() (missing []keyKind, err error) {
 			h.log.Warn("host key not used; mend it, or remove it to get a new one", "error", err)
 		}
 	}
+	if h.keep {
+		missing = nil
+	}
 	for len(h.all()) == 0 && len(missing) > 0 {
 		if err := h.create(context.Background(), missing[0]); err != nil {
 			return nil, err
@@ -241,7 +246,7 @@ func (h *hostKeys) prepare() (missing []keyKind, err error) {
 		missing = missing[1:]
 	}
 	if len(h.all()) == 0 {
-		return nil, errors.New("start ssh server: no usable host key: check HostKey and HostKeyAlgorithms")
+		return nil, fmt.Errorf("%w: check HostKey and HostKeyAlgorithms", ErrNoHostKeys)
 	}
 	return missing, nil
 }

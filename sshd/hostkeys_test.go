@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"buildenv/sshd/sshdconfig"
 )
 
 var allHostKeys = ssh.SupportedAlgorithms().HostKeys
@@ -19,7 +21,7 @@ var allHostKeys = ssh.SupportedAlgorithms().HostKeys
 // keysIn loads and makes the default keys of a directory.
 func keysIn(t *testing.T, dir string, log *journal) *hostKeys {
 	t.Helper()
-	h := loadHostKeys(nil, nil, dir, allHostKeys, slog.New(slog.NewTextHandler(log, nil)))
+	h := loadHostKeys(sshdconfig.Server{}, Config{HostKeyDir: dir}, allHostKeys, slog.New(slog.NewTextHandler(log, nil)))
 	missing, err := h.prepare()
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +79,7 @@ func wantMode(t *testing.T, name string, want fs.FileMode) {
 
 func TestHostKeysWithoutAFolder(t *testing.T) {
 	var log journal
-	h := loadHostKeys(nil, nil, "/proc/self/no-such-folder", allHostKeys, slog.New(slog.NewTextHandler(&log, nil)))
+	h := loadHostKeys(sshdconfig.Server{}, Config{HostKeyDir: "/proc/self/no-such-folder"}, allHostKeys, slog.New(slog.NewTextHandler(&log, nil)))
 	if _, err := h.prepare(); err != nil || len(h.all()) != 1 {
 		t.Errorf("%d keys, %v", len(h.all()), err)
 	}
@@ -104,7 +106,7 @@ func TestExplicitHostKeys(t *testing.T) {
 		"no algorithm":     {[]string{good}, []string{ssh.KeyAlgoRSASHA256}, "", 0},
 	} {
 		var log journal
-		h := loadHostKeys(c.files, nil, dir, c.algorithms, slog.New(slog.NewTextHandler(&log, nil)))
+		h := loadHostKeys(sshdconfig.Server{HostKeys: c.files}, Config{HostKeyDir: dir}, c.algorithms, slog.New(slog.NewTextHandler(&log, nil)))
 		if complained := strings.Contains(log.String(), "level=ERROR"); complained != (c.complaint != "") || !strings.Contains(log.String(), c.complaint) {
 			t.Errorf("%s: log %q, want %q", name, log.String(), c.complaint)
 		}
@@ -143,7 +145,7 @@ func TestHostKeysOpenToOthers(t *testing.T) {
 			t.Errorf("sshd: mode %o of uid %d: %v, %s", c.mode, c.uid, err, said)
 		}
 		var log journal
-		h := loadHostKeys([]string{name}, nil, dir, allHostKeys, slog.New(slog.NewTextHandler(&log, nil)))
+		h := loadHostKeys(sshdconfig.Server{HostKeys: []string{name}}, Config{HostKeyDir: dir}, allHostKeys, slog.New(slog.NewTextHandler(&log, nil)))
 		if _, err := h.prepare(); (err == nil) != c.good {
 			t.Errorf("mode %o of uid %d: %v", c.mode, c.uid, err)
 		}

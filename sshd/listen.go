@@ -31,7 +31,7 @@ func (l listener) same(other listener) bool {
 func (s *Server) listen(ctx context.Context, r *rules) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopping.Err() != nil {
+	if s.shut {
 		return errStopped
 	}
 	kept, missing, surplus := sortOut(s.listeners, r.static)
@@ -46,7 +46,7 @@ func (s *Server) listen(ctx context.Context, r *rules) error {
 	s.inForce.Store(r)
 	s.listeners = append(kept, opened...)
 	s.welcomeAt(opened)
-	for _, l := range opened {
+	for _, l := range s.listeners { // those that were open too, as sshd, which is started anew
 		at := addrPort(l.Addr())
 		r.log.Info(fmt.Sprintf("Server listening on %s port %d.", at.Addr(), at.Port()))
 	}
@@ -118,13 +118,6 @@ func network(family, address string) string {
 	return "tcp6"
 }
 
-// closeListeners keeps them in the list: their addresses may still be asked for.
-func (s *Server) closeListeners() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return closeAll(s.listeners)
-}
-
 // acceptPause is how long to wait after an error of accept(2) that is not the
 // end, too many open files for one: the next try would fail as well.
 const acceptPause = 100 * time.Millisecond
@@ -151,6 +144,13 @@ func (s *Server) accept(l net.Listener) {
 // welcome serves a connection, unless it is turned away.
 func (s *Server) welcome(raw net.Conn) {
 	r := s.inForce.Load()
+	if r.config.Once {
+		if s.taken.Swap(true) {
+			raw.Close()
+			return
+		}
+		defer s.StopListening()
+	}
 	from := addrPort(raw.RemoteAddr())
 	refused := s.gate.enter(r.static, from.Addr(), time.Now())
 	for _, note := range refused.notes {

@@ -37,7 +37,7 @@ func (s *Server) newRules(c Config) (*rules, error) {
 	log := slog.New(logLevel{c.Log.Handler(), levels[root.LogLevel]})
 	r := &rules{
 		Server: s, config: c, static: static, root: root, log: log, algorithms: chosen,
-		keys: loadHostKeys(static.HostKeys, static.HostCertificates, c.HostKeyDir, chosen.hostKeys, log),
+		keys: loadHostKeys(static, c, chosen.hostKeys, log),
 	}
 	r.ready = sync.OnceValue(r.prepare)
 	r.warn()

@@ -40,6 +40,8 @@ var _ Settings = (*sshdconfig.Config)(nil)
 type Config struct {
 	Settings     Settings
 	HostKeyDir   string          // where the default host keys are, and missing ones are made; "" for DefaultHostKeyDir
+	KeepHostKeys bool            // make none: those that are there have to do, as with sshd
+	Once         bool            // listen no more once somebody has connected, as sshd -d
 	LoginMessage string          // shown when a shell starts on a terminal, "" for none
 	TimeZone     string          // TZ of the sessions, which sshd inherits; "" for none
 	Builtin      session.Builtin // commands that the server answers itself, nil for none
@@ -57,7 +59,8 @@ type Server struct {
 	gate     gate
 	served   atomic.Int64 // connections, ever
 	sessions session.Table
-	making   sync.Mutex // held while host keys are made
+	making   sync.Mutex  // held while host keys are made
+	taken    atomic.Bool // with Config.Once: somebody has connected
 
 	work     sync.WaitGroup // accept loops and connections
 	stopping context.Context
@@ -65,6 +68,7 @@ type Server struct {
 
 	mu          sync.Mutex // protects the following
 	listeners   []listener
+	shut        bool // no connection is accepted any more
 	connections map[*connection]struct{}
 }
 
@@ -108,6 +112,13 @@ func shutOut(s sshdconfig.Settings) error {
 	return s.Admit(sshdconfig.Connection{User: session.Root.Name, Groups: root.groupNames(), Address: "anywhere"})
 }
 
+// ErrNoHostKeys is returned when the server has nothing to prove itself with, and
+// may not make it.
+var ErrNoHostKeys = errors.New("start ssh server: no host keys available")
+
+// Check finds out before Start, or instead of it, whether there is a host key.
+func (s *Server) Check() error { return s.inForce.Load().ready() }
+
 // Start listens on all configured addresses, then serves in the background. It
 // returns once clients can connect: with one host key in place; the others,
 // where they have to be made, follow.
@@ -138,14 +149,14 @@ func (s *Server) ServeConn(raw net.Conn) error {
 	return nil
 }
 
-// errStopped is returned after Shutdown or Close.
+// errStopped is returned after StopListening, Shutdown or Close.
 var errStopped = errors.New("serve ssh connection: the server is stopping")
 
 // track counts a connection as one of the server's, unless that is stopping.
 func (s *Server) track(c *connection) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopping.Err() != nil {
+	if s.shut {
 		return false
 	}
 	s.connections[c] = struct{}{}
@@ -159,6 +170,9 @@ func (s *Server) forget(c *connection) {
 	delete(s.connections, c)
 	s.work.Done()
 }
+
+// PidFile is where the configuration in force wants the process's id, "" for nowhere.
+func (s *Server) PidFile() string { return s.inForce.Load().static.PidFile }
 
 // Addrs are the addresses that the server listens on.
 func (s *Server) Addrs() []net.Addr {
@@ -177,7 +191,7 @@ func (s *Server) Addrs() []net.Addr {
 // until Close.
 func (s *Server) Shutdown(ctx context.Context, reason string) error {
 	s.stop()
-	s.closeListeners()
+	s.StopListening()
 	for _, c := range s.open() {
 		if !c.authenticated.Load() {
 			c.end(endedByServer)
@@ -199,12 +213,8 @@ func (s *Server) Shutdown(ctx context.Context, reason string) error {
 func (s *Server) Close() error {
 	defer s.sessions.Settle(settleTime)
 	s.stop()
-	err := s.closeListeners()
-	left := make(chan struct{})
-	go func() {
-		s.work.Wait()
-		close(left)
-	}()
+	err := s.StopListening()
+	left := s.left()
 	select {
 	case <-left:
 		return err
@@ -215,6 +225,33 @@ func (s *Server) Close() error {
 	}
 	<-left
 	return err
+}
+
+// StopListening accepts nobody any more. Who is connected stays, and may work on.
+func (s *Server) StopListening() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shut = true
+	return closeAll(s.listeners) // they stay in the list: their addresses may still be asked for
+}
+
+// Wait returns when the server has stopped listening and the last client has
+// left, or when ctx ends.
+func (s *Server) Wait(ctx context.Context) {
+	select {
+	case <-s.left():
+	case <-ctx.Done():
+	}
+}
+
+// left is closed when no work is left.
+func (s *Server) left() <-chan struct{} {
+	left := make(chan struct{})
+	go func() { // ends with the work
+		s.work.Wait()
+		close(left)
+	}()
+	return left
 }
 
 func (s *Server) open() []*connection {

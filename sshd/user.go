@@ -113,6 +113,16 @@ func findGroups(file io.Reader, a session.Account) []group {
 	return groups
 }
 
+// Groups are the names of a user's groups, for the connection that a
+// configuration is asked about; none for a user that there is not.
+func Groups(user string) []string {
+	u, err := lookUp(user)
+	if err != nil {
+		return nil
+	}
+	return u.groupNames()
+}
+
 // groupNames are what Match blocks and lists of groups see.
 func (u user) groupNames() []string {
 	var names []string
