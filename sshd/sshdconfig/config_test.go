@@ -303,7 +303,7 @@ func TestCommandLineOptionErrors(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	text := "Compression yes\nAllowTcpForwarding yes\nDisableForwarding yes\nCompression no\nUseLogin no\n" +
 		"Ciphers aes256-cbc,aes256-ctr\nMatch User root\nX11UseLocalhost yes\nPasswordAuthentication no\n" +
-		"Match all\nPidFile /run/sshd.pid\nPermitUserEnvironment LANG\n"
+		"Match all\nPidFile /run/sshd.pid\nPermitUserEnvironment LANG\nLogVerbose kex.c:*\n"
 	c := load(t, text, "-u0")
 	want := []string{
 		"command-line: option -u is ignored",
@@ -311,6 +311,7 @@ func TestWarnings(t *testing.T) {
 		"sshd_config line 5: UseLogin: ignored: obsolete in OpenSSH too",
 		"sshd_config line 6: Ciphers: aes256-cbc is not supported by this server and left out",
 		"sshd_config line 8: X11UseLocalhost: ignored: X11 is not forwarded",
+		"sshd_config line 13: LogVerbose: ignored: it names places in OpenSSH's sources",
 	}
 	if !slices.Equal(c.Warnings(), want) {
 		t.Errorf("warnings:\n%s", strings.Join(c.Warnings(), "\n"))

@@ -52,7 +52,6 @@ func TestDirectivesReachTheirFields(t *testing.T) {
 		{"PermitUserRC no", func(v *values) { v.PermitUserRC = false }},
 		{"ExposeAuthInfo yes", func(v *values) { v.ExposeAuthInfo = true }},
 		{"FingerprintHash MD5", func(v *values) { v.FingerprintHash = "md5" }},
-		{"LogVerbose a:*", func(v *values) { v.LogVerbose = []string{"a:*"} }},
 		{"IPQoS ef none", func(v *values) { v.IPQoS = [2]int{0xb8, -1} }},
 		{"UseDNS yes", func(v *values) { v.UseDNS = true }},
 		{"RefuseConnection yes", func(v *values) { v.RefuseConnection = true }},

@@ -70,21 +70,20 @@ func setPubkeyAuthOptions(v *values, d *directive) error {
 	return nil
 }
 
-// setLogVerbose takes patterns of places in sshd's own sources, of which this
-// server has none.
-func setLogVerbose(v *values, d *directive) error {
+// ignoredPlaces accepts patterns of places in sshd's own sources.
+func ignoredPlaces(v *values, d *directive) error {
 	args, err := d.some()
 	if err != nil {
 		return err
 	}
 	v.written[d.keyword.key()] = strings.Join(args, " ")
-	v.LogVerbose = nil
 	for _, arg := range args {
-		if noneOr(arg) != "" {
-			v.LogVerbose = append(v.LogVerbose, arg)
-		} else if len(args) > 1 {
+		if noneOr(arg) == "" && len(args) > 1 {
 			return d.notAlone(arg)
 		}
+	}
+	if noneOr(args[0]) != "" {
+		v.note("ignored: %s", d.keyword.note)
 	}
 	return nil
 }

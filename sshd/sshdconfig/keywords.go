@@ -97,7 +97,6 @@ var obeyed = []keyword{
 	{"PerSourcePenalties", global, appending, setPenalties, "off unless asked for: behind address translation all clients may look like one"},
 	{"PerSourcePenaltyExemptList", global, first, setExempt, ""},
 	{"LogLevel", anywhere, first, choiceOf("unsupported log level '%s'", logLevels, func(v *values) *string { return &v.LogLevel }), ""},
-	{"LogVerbose", anywhere, wholeLine, setLogVerbose, ""},
 	{"SyslogFacility", global, first, choiceOf("unsupported log facility '%s'", facilities, func(v *values) *string { return &v.SyslogFacility }), ""},
 	{"PidFile", global, first, file(func(v *values) *string { return &v.PidFile }), ""},
 	{"VersionAddendum", global, first, setVersionAddendum, ""},
@@ -185,6 +184,7 @@ var offOnlys = []keyword{
 // inert keywords are accepted and change nothing.
 var inert = []keyword{
 	{"Compression", global, first, ignored(oneOf(compressions)), "data is never compressed"},
+	{"LogVerbose", anywhere, wholeLine, ignoredPlaces, "it names places in OpenSSH's sources"},
 	{"PrintLastLog", global, first, ignored(yesNo), "no login records are kept"},
 	{"X11DisplayOffset", anywhere, first, ignored(number), noX11},
 	{"X11UseLocalhost", anywhere, first, ignored(yesNo), noX11},

@@ -28,7 +28,6 @@ type Settings struct {
 	ExposeAuthInfo                  bool
 	PubkeyAcceptedAlgorithms        []string // of keys and of certificates; nil for DefaultAlgorithms
 	LogLevel                        string   // QUIET … DEBUG3, upper case
-	LogVerbose                      []string // patterns of places in sshd's sources
 
 	// Forwarding.
 	AllowTCPForwarding         string // yes, no, local or remote
