@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"math"
@@ -18,6 +19,7 @@ import (
 // commands are the words that scripts have besides those of testscript;
 // the package comment tells what they mean.
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"daemon":     onlyAffirmed(2, 2, daemonCommand),
 	"exits":      onlyAffirmed(2, math.MaxInt, exitsCommand),
 	"freeport":   onlyAffirmed(1, 1, freePortCommand),
 	"minirootfs": onlyAffirmed(1, 1, miniRootFSCommand),
@@ -25,6 +27,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"noemulator": onlyAffirmed(0, 0, noEmulatorCommand),
 	"sidecar":    onlyAffirmed(0, 0, sidecarCommand),
 	"signal":     onlyAffirmed(2, 2, signalCommand),
+	"waitend":    onlyAffirmed(1, 1, waitEndCommand),
 	"waitfile":   onlyAffirmed(1, 2, waitFileCommand),
 	"waitport":   onlyAffirmed(1, 1, waitPortCommand),
 }
@@ -121,4 +124,32 @@ func signalCommand(ts *testscript.TestScript, args []string) {
 	if sent != 1 {
 		ts.Fatalf("%d background commands contain %q, want one", sent, args[1])
 	}
+}
+
+func daemonCommand(ts *testscript.TestScript, args []string) {
+	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[0])))
+	ts.Check(err)
+	if ended(pid) {
+		ts.Fatalf("there is no process %d", pid)
+	}
+	ts.Setenv(args[1], strconv.Itoa(pid))
+	ts.Defer(func() {
+		if !ended(pid) {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+}
+
+func waitEndCommand(ts *testscript.TestScript, args []string) {
+	pid, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	if err := poll(func() bool { return ended(pid) }); err != nil {
+		ts.Fatalf("process %d has not ended: %v", pid, err)
+	}
+}
+
+// ended tells whether a process has, which its parent may not have noticed.
+func ended(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	return err != nil || bytes.Contains(stat, []byte(") Z "))
 }

@@ -23,11 +23,13 @@
 //
 // # Commands of our own
 //
+//	daemon PIDFILE VARIABLE      puts the process that PIDFILE names into VARIABLE; it ends with the script
 //	exits CODE PROGRAM [ARG...]  runs PROGRAM like exec, and wants that very exit code
 //	minirootfs DIR               makes a small image root: busybox, accounts, kernel and initrd
 //	sidecar                      leaves what a job's sidecar leaves before it says ready: the folder
 //	                             ims with sshd_config and authorized_keys, and the pod's variables;
 //	                             $IMAGE_ROOT_PARENT is the folder image
+//	waitend PID                  waits until that process has ended
 //	waitfile FILE [REGEXP]       waits until FILE is there (and its content matches)
 //	waitport ADDRESS             waits until ADDRESS accepts a TCP connection
 //	freeport VARIABLE            puts another free port into VARIABLE

@@ -121,6 +121,34 @@ func TestInitAfterItsChildWasKilled(t *testing.T) {
 	}
 }
 
+// TestInitOfSSHD: the SSH server by itself as the program of a container, which
+// reads its configuration again when process 1 is told to, and does not wait for
+// the users when that is told to end.
+func TestInitOfSSHD(t *testing.T) {
+	j := newInitJob(t)
+	p := j.start(t, nil, "sshd", "-D", "-e", "-o", "PidFile=none", "-f", j.config)
+	j.waitServing(t)
+	must(t, p.Process.Signal(syscall.SIGHUP))
+	if err := poll(func() bool { return strings.Contains(j.log(t), "Received SIGHUP; restarting.") }); err != nil {
+		t.Fatalf("SIGHUP: %v\n%s", err, j.log(t))
+	}
+	begun, told := j.in("begun"), make(chan string)
+	go func() {
+		out, _ := j.try("ssh", "", "-tt", "job", "touch "+begun+"; read -r line")
+		told <- out
+	}()
+	if err := poll(func() bool { _, err := os.Stat(begun); return err == nil }); err != nil {
+		t.Fatalf("no session: %v\n%s", err, j.log(t))
+	}
+	must(t, p.Process.Signal(syscall.SIGTERM))
+	if got := p.wait(t); got != 0 {
+		t.Errorf("exit code %d, want 0\n%s", got, j.log(t))
+	}
+	if out := <-told; !strings.Contains(out, "The server is stopping.") {
+		t.Errorf("the user was told %q", out)
+	}
+}
+
 // initJob is a customize job whose agent is process 1 of a process-id namespace,
 // as in a container, with the file systems of this machine.
 type initJob struct {

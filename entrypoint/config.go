@@ -59,10 +59,13 @@ type Config struct {
 	HelperTimeout  int           `envconfig:"IMS_PYTHON_HELPER_TIMEOUT" default:"720" desc:"seconds that registering may take"`
 	LogLevel       string        `envconfig:"LOG_LEVEL" default:"INFO" desc:"DEBUG, INFO, WARNING, ERROR or CRITICAL"`
 
-	Role           string `envconfig:"BUILDENV_ROLE" desc:"buildenv's own: environment or standalone; default: standalone when ARTIFACT_STORE or S3_ENDPOINT is set, else environment"`
-	ArtifactStore  string `envconfig:"ARTIFACT_STORE" desc:"buildenv's own: where the image is published, file:///DIR"`
-	ScriptRequired string `envconfig:"CUSTOMIZATION_SCRIPT_REQUIRED" default:"false" desc:"buildenv's own: true in any case: a customization script that fails, fails the job"`
-	LogFormat      string `envconfig:"LOG_FORMAT" default:"text" desc:"buildenv's own: text or json"`
+	Role               string `envconfig:"BUILDENV_ROLE" desc:"buildenv's own: environment or standalone; default: standalone when ARTIFACT_STORE or S3_ENDPOINT is set, else environment"`
+	ArtifactStore      string `envconfig:"ARTIFACT_STORE" desc:"buildenv's own: where the image is published, file:///DIR"`
+	ScriptRequired     string `envconfig:"CUSTOMIZATION_SCRIPT_REQUIRED" default:"false" desc:"buildenv's own: true in any case: a customization script that fails, fails the job"`
+	AuditLog           string `envconfig:"SSH_AUDIT_LOG" desc:"buildenv's own: file that what SSH users do is appended to, a JSON object a line, mode 0600; - or empty: it goes with the log"`
+	RecordingsDir      string `envconfig:"SSH_RECORDINGS_DIR" desc:"buildenv's own: folder that what is shown on users' terminals is recorded in, one asciicast file each; it must not lie in the image root of a jail; empty: nothing is recorded"`
+	RecordingsRequired string `envconfig:"SSH_RECORDINGS_REQUIRED" default:"false" desc:"buildenv's own: true in any case: no terminal that cannot be recorded"`
+	LogFormat          string `envconfig:"LOG_FORMAT" default:"text" desc:"buildenv's own: text or json"`
 }
 
 // defaultBucket is the bucket of the artifacts unless S3_BUCKET names another.
@@ -163,6 +166,9 @@ func (c *Config) validate() []error {
 	if c.HelperTimeout < 1 {
 		problems = append(problems, fmt.Errorf("IMS_PYTHON_HELPER_TIMEOUT: %d: must be at least 1 second", c.HelperTimeout))
 	}
+	if isTrue(c.RecordingsRequired) && c.RecordingsDir == "" {
+		problems = append(problems, errors.New("SSH_RECORDINGS_DIR: empty, though SSH_RECORDINGS_REQUIRED asks for recordings"))
+	}
 	if c.Role == roleStandalone {
 		problems = append(problems, c.validateStandalone()...)
 	}
@@ -197,6 +203,7 @@ func (c *Config) warnings() []string {
 	}
 	for _, flag := range []struct{ name, value string }{
 		{"JOB_ENABLE_DKMS", c.EnableDKMS}, {"ENABLE_DEBUG", c.EnableDebug}, {"CUSTOMIZATION_SCRIPT_REQUIRED", c.ScriptRequired},
+		{"SSH_RECORDINGS_REQUIRED", c.RecordingsRequired},
 	} {
 		if !isTrue(flag.value) && !strings.EqualFold(flag.value, "false") {
 			warnings = append(warnings, fmt.Sprintf("%s is %q: only true switches it on; it is off", flag.name, flag.value))

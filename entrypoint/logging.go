@@ -39,8 +39,8 @@ func level(name string) slog.Level {
 	}
 }
 
-// messageLog is a slog.Handler that writes messages and their reasons, a line
-// each: the form of the log file that sshd's option -E names.
+// messageLog is a slog.Handler that writes a line for each message, without time
+// and level: the form of the log file that sshd's option -E names.
 type messageLog struct{ w io.Writer }
 
 func (messageLog) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
@@ -48,13 +48,25 @@ func (m messageLog) WithAttrs([]slog.Attr) slog.Handler         { return m }
 func (m messageLog) WithGroup(string) slog.Handler              { return m }
 
 func (m messageLog) Handle(_ context.Context, r slog.Record) error {
-	line := strings.ReplaceAll(r.Message, "\n", "; ")
+	_, err := io.WriteString(m.w, messageLine(r)+"\n")
+	return err
+}
+
+// messageLine is a record's message, what it is about, and its reason.
+func messageLine(r slog.Record) string {
+	var about []string
+	reason := ""
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key == "reason" || a.Key == "error" {
-			line += ": " + strings.ReplaceAll(a.Value.String(), "\n", "; ")
+			reason += ": " + a.Value.String()
+		} else {
+			about = append(about, a.Key+"="+a.Value.String())
 		}
 		return true
 	})
-	_, err := io.WriteString(m.w, line+"\n")
-	return err
+	line := r.Message
+	if len(about) > 0 {
+		line += " (" + strings.Join(about, ", ") + ")"
+	}
+	return strings.ReplaceAll(line+reason, "\n", "; ")
 }

@@ -40,18 +40,37 @@ type streams struct {
 	err io.Writer // logs and reasons
 }
 
-// Main runs the command that args name, without the program's own name, and
+// Main runs the command that argv names, after the program's own name, and
 // returns the exit code. When ctx ends the command stops in good order.
-func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := newRootCommand(streams{stdin, stdout, stderr})
-	root.SetArgs(args)
+func Main(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	s := streams{stdin, stdout, stderr}
+	if calledSSHD(argv) {
+		return report(stderr, runSSHD(ctx, s, argv[:1], argv[1:], sshdExits))
+	}
+	root := newRootCommand(s)
+	root.AddCommand(newSSHDCommand(s, argv))
+	root.SetArgs(argv[1:])
 	return report(stderr, root.ExecuteContext(ctx))
 }
+
+// told is an error in words of their own: all its lines as they are, with their
+// own exit code. Without text it has been told already.
+type told struct {
+	text string
+	exit int
+}
+
+func (t told) Error() string { return t.text }
 
 // report tells why a command did not do what it should, and its exit code.
 func report(stderr io.Writer, err error) int {
 	if err == nil {
 		return exitDone
+	}
+	var t told
+	if errors.As(err, &t) {
+		io.WriteString(stderr, t.text)
+		return t.exit
 	}
 	fmt.Fprintf(stderr, "buildenv: %s\n", oneLine(err))
 	if errors.As(err, new(usageError)) {

@@ -53,11 +53,12 @@ type sshServer struct {
 	listen, keys string // address and authorized_keys; "" for what SSHD_OPTIONS says
 	hostKeys     string // folder of the default host keys; "" for sshd's
 	server       *sshd.Server
-	logFile      io.Closer
+	files        []*logFile // of logs
 }
 
 // Start reads the configuration and opens the doors.
 func (s *sshServer) Start(ctx context.Context) error {
+	tuneMemory()
 	cl, err := sshdconfig.ParseCommandLine(strings.Fields(s.job.cfg.SSHDOptions))
 	if err != nil {
 		return fmt.Errorf("SSHD_OPTIONS: %w", err)
@@ -76,12 +77,18 @@ func (s *sshServer) Start(ctx context.Context) error {
 	for _, warning := range config.Warnings() {
 		log.Warn(warning)
 	}
+	audit, err := s.audit()
+	if err != nil {
+		return err
+	}
 	if s.server, err = sshd.New(sshd.Config{
 		Settings:     config,
 		HostKeyDir:   s.hostKeys,
 		LoginMessage: s.job.loginMessage(),
 		TimeZone:     os.Getenv("TZ"),
 		Builtin:      s.job.builtin,
+		Audit:        audit,
+		Recordings:   s.job.cfg.recordings(),
 		Log:          log,
 	}); err != nil {
 		return err
@@ -114,12 +121,25 @@ func (s *sshServer) openLog(path string) (*slog.Logger, error) {
 	if path == "" {
 		return s.job.log, nil
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	f, err := openLogFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("SSHD_OPTIONS: open log file: %w", err)
+		return nil, fmt.Errorf("SSHD_OPTIONS: %w", err)
 	}
-	s.logFile = f
+	s.files = append(s.files, f)
 	return slog.New(slog.NewMultiHandler(s.job.log.Handler(), messageLog{f})), nil
+}
+
+// audit is what users do: in a file of its own, or with the job's log.
+func (s *sshServer) audit() (*slog.Logger, error) {
+	f, err := s.job.cfg.auditFile()
+	if err != nil {
+		return nil, err
+	}
+	if f == nil {
+		return s.job.log, nil
+	}
+	s.files = append(s.files, f)
+	return sshd.NewAudit(f), nil
 }
 
 // Shutdown ends the sessions.
@@ -136,8 +156,8 @@ func (s *sshServer) Close() error {
 	if s.server != nil {
 		problems = append(problems, s.server.Close())
 	}
-	if s.logFile != nil {
-		problems = append(problems, s.logFile.Close())
+	for _, f := range s.files {
+		problems = append(problems, f.Close())
 	}
 	return errors.Join(problems...)
 }

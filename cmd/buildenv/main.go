@@ -21,10 +21,10 @@ func run() int {
 	stops := []os.Signal{syscall.SIGTERM, syscall.SIGINT}
 	if signal.Ignored(syscall.SIGHUP) { // nohup(1) is for us, not for what users run
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
-	} else {
+	} else if !entrypoint.IsSSHD(os.Args) { // to which it says: read the configuration again
 		stops = append(stops, syscall.SIGHUP)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), stops...)
 	defer stop()
-	return entrypoint.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	return entrypoint.Main(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
 }
