@@ -88,7 +88,7 @@ soak: ## have 10 MiB fetched ROUNDS times by clients that keep the machine busy,
 bench: ## run the benchmarks that match BENCH, with their yardsticks
 	tools/setup e2e
 	tools/debian-root
-	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 2h ./...
 
 .PHONY: cover
 cover: ## write cover.out: what the tests reach, in the binary under test too
