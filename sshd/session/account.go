@@ -107,8 +107,8 @@ func (l *Login) within(op func() error) error {
 }
 
 // shells are the candidates in order. In a jail the account's shell is that of
-// the server's image, if it names one; the image root may have another one. It
-// runs inside the jail.
+// the server's image, if it names one; the image root may have another one. One
+// that may be there to refuse has no substitute. It runs inside the jail.
 func (l *Login) shells() []string {
 	own := l.Account.Shell
 	if l.Jail == "" {
@@ -117,6 +117,9 @@ func (l *Login) shells() []string {
 	var candidates []string
 	if own != "" {
 		candidates = append(candidates, own)
+	}
+	if !l.mayRunAnything() {
+		return candidates
 	}
 	if a, ok := readAccount("/etc/passwd", l.Account.Name); ok && path.IsAbs(a.Shell) {
 		candidates = append(candidates, a.Shell)

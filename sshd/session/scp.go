@@ -17,14 +17,19 @@ import (
 // plainShells are those that run any command they are given. Another one may be
 // there to refuse (nologin, false, rbash, a menu), which is its to decide, also
 // where it is missing.
-var plainShells = []string{"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh"}
+var plainShells = []string{"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "csh", "tcsh", "fish"}
+
+func isPlain(shell string) bool { return slices.Contains(plainShells, path.Base(shell)) }
+
+// mayRunAnything is whether the account's own shell, if it names one, is plain.
+func (l *Login) mayRunAnything() bool { return l.Account.Shell == "" || isPlain(l.Account.Shell) }
 
 // scpHere is the scp that this server has to be itself: one that the account's
 // shell would run, if there were a shell, and a program scp that can be started.
 // In every other case the command is the shell's, as with sshd. A search path that
 // the shell makes itself, of its user's ~/.bashrc, is not known here.
 func (s *session) scpHere(where place, actual request) (job scpJob, ok bool) {
-	if actual.kind != "exec" || s.tty != nil || !slices.Contains(plainShells, path.Base(where.shell)) {
+	if actual.kind != "exec" || s.tty != nil || !isPlain(where.shell) {
 		return scpJob{}, false
 	}
 	command, ok := scp.Parse(actual.command)

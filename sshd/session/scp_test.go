@@ -1,6 +1,8 @@
 package session
 
 import (
+	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,6 +56,22 @@ func TestMissingNologinIsNotPassedOver(t *testing.T) {
 	l.Account.Shell = "/sbin/nologin"
 	if _, errOut, status := run(t, dial(t, l), "scp -t /tmp/x", ""); status != 127 {
 		t.Errorf("status %d, %q", status, errOut)
+	}
+}
+
+// A shell that refuses refuses everything but sftp, also where the image root has
+// not got it but has others.
+func TestRefusingShellHasNoSubstitute(t *testing.T) {
+	l := jailed(t, newJail(t))
+	l.Account.Shell = "/sbin/nologin"
+	l.Builtin = func(_ context.Context, command string, _ io.Reader, _, _ io.Writer) (bool, int) {
+		return command == "special", 0
+	}
+	client := dial(t, l)
+	for _, command := range []string{"echo in", "special", "scp -t /tmp/x"} {
+		if out, errOut, status := run(t, client, command, ""); status != 127 || out != "" {
+			t.Errorf("%s: status %d, %q, %q", command, status, out, errOut)
+		}
 	}
 }
 

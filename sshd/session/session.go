@@ -188,7 +188,7 @@ func (s *session) runHere(actual, wanted request) {
 		s.fail(failure{text: "this terminal has to be recorded, which is not possible now: " + reason(err), exit: exitRefused})
 		return
 	}
-	if !s.forced && actual.kind == "exec" && s.runBuiltin(actual.command) {
+	if !s.forced && actual.kind == "exec" && s.mayRunAnything() && s.runBuiltin(actual.command) {
 		return
 	}
 	if err != nil {
