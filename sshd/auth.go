@@ -51,7 +51,7 @@ func (c *connection) handshake() *ssh.ServerConfig {
 	}
 	config.MaxAuthTries = 1 // should the settings be unreadable, nobody comes in anyway
 	if settings, err := c.settings(onlyUser()); err == nil {
-		config.MaxAuthTries = settings.MaxAuthTries
+		config.MaxAuthTries = max(settings.MaxAuthTries, 1) // the library takes 0 for its own default, 6
 		config.RekeyThreshold = settings.RekeyLimit
 		config.PublicKeyAuthAlgorithms = signatures(settings.PubkeyAcceptedAlgorithms)
 	}

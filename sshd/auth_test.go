@@ -194,10 +194,12 @@ func trusted(t *testing.T) string {
 }
 
 func TestTooManyKeys(t *testing.T) {
-	r := start(t, func(r *rig, _ *Config) { r.config.settings.MaxAuthTries = 2 })
-	_, err := r.dial("root", ssh.PublicKeys(newKey(t, ""), newKey(t, ""), r.key))
-	if err == nil || !strings.Contains(err.Error(), "too many authentication failures") {
-		t.Errorf("third key: %v", err)
+	for tries, keys := range map[int][]ssh.Signer{0: {newKey(t, "")}, 1: {newKey(t, "")}, 2: {newKey(t, ""), newKey(t, "")}} {
+		r := start(t, func(r *rig, _ *Config) { r.config.settings.MaxAuthTries = tries })
+		_, err := r.dial("root", ssh.PublicKeys(append(keys, r.key)...))
+		if err == nil || !strings.Contains(err.Error(), "too many authentication failures") {
+			t.Errorf("MaxAuthTries %d: a good key after %d bad ones: %v", tries, len(keys), err)
+		}
 	}
 }
 
