@@ -265,7 +265,7 @@ func TestBanner(t *testing.T) {
 }
 
 func TestFindGroups(t *testing.T) {
-	const group = "root:x:0:\nwheel:x:10:root,admin\nusers:x:100:admin\nbroken:x\n"
+	group := "root:x:0:\nbig:x:5:" + strings.Repeat("somebody,", 9000) + "\nwheel:x:10:root,admin\nusers:x:100:admin\nbroken:x\n"
 	r := user{known: true}
 	r.Name = "root"
 	r.groups = findGroups(strings.NewReader(group), r.Account)

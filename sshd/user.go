@@ -101,6 +101,7 @@ func groupsOf(a session.Account) ([]group, error) {
 func findGroups(file io.Reader, a session.Account) []group {
 	var groups []group
 	lines := bufio.NewScanner(io.LimitReader(file, maxText))
+	lines.Buffer(nil, maxText+1) // a group may have thousands of members
 	for lines.Scan() {
 		f := strings.Split(lines.Text(), ":")
 		if len(f) != 4 || f[2] != strconv.Itoa(a.GID) && !slices.Contains(strings.Split(f[3], ","), a.Name) {
