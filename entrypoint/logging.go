@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 )
 
@@ -52,15 +53,36 @@ func (m messageLog) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
+// maxValue bounds a value in a line, in bytes; its length may be a client's choice.
+const maxValue = 16 << 10
+
+// visible escapes what would reach the terminal of who reads the file, but for the
+// line breaks between errors and the blanks of a stack.
+func visible(text string) string {
+	if len(text) > maxValue {
+		text = strings.ToValidUTF8(text[:maxValue], "") + "…"
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if r == '\n' || r == '\t' || strconv.IsGraphic(r) {
+			b.WriteRune(r)
+		} else {
+			quoted := strconv.QuoteRuneToASCII(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+	}
+	return b.String()
+}
+
 // messageLine is a record's message, what it is about, and its reason.
 func messageLine(r slog.Record) string {
 	var about []string
 	reason := ""
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key == "reason" || a.Key == "error" {
-			reason += ": " + a.Value.String()
+			reason += ": " + visible(a.Value.String())
 		} else {
-			about = append(about, a.Key+"="+a.Value.String())
+			about = append(about, a.Key+"="+visible(a.Value.String()))
 		}
 		return true
 	})

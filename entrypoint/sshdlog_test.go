@@ -69,9 +69,11 @@ func TestMessageLog(t *testing.T) {
 	log.Info("refused", "reason", "one\ntwo")
 	log.Warn("no more sessions", "from", "192.0.2.1:5", "most", 10, "error", os.ErrExist)
 	log.Debug("unseen")
-	want := "plain\nrefused: one; two\nno more sessions (from=192.0.2.1:5, most=10): file already exists\n"
-	if text.String() != want {
-		t.Errorf("%q, want %q", &text, want)
+	log.Info("channel refused", "type", "é\x1b[2J\r\nAccepted\u009b"+strings.Repeat("x", 2*maxValue))
+	want := "plain\nrefused: one; two\nno more sessions (from=192.0.2.1:5, most=10): file already exists\n" +
+		`channel refused (type=é\x1b[2J\r; Accepted\u009b`
+	if got := text.String(); !strings.HasPrefix(got, want+"xxx") || len(got) > len(want)+maxValue || !strings.HasSuffix(got, "x…)\n") {
+		t.Errorf("%.300q, want %q", got, want)
 	}
 }
 
