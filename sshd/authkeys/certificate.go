@@ -170,24 +170,22 @@ func checkValidity(cert *ssh.Certificate, principal string, now time.Time) error
 // Certify decides on a certificate whose authority the server trusts
 // (sshd_config(5), TrustedUserCAKeys): it must name the user. With principals,
 // of AuthorizedPrincipalsFile or its command, it must name one of those
-// instead, and the options of that line hold, too; nil stands for none of
+// instead, and the options of that line hold, too. As with sshd the first line
+// that has one of its names decides, also if it refuses. nil stands for none of
 // either, and an empty list lets nobody in.
 func Certify(cert *ssh.Certificate, principals []Principal, c Client) (Options, error) {
 	if principals == nil {
 		return certify(cert, []string{c.User}, c)
 	}
-	refusal := errors.New("Certificate does not contain an authorized principal")
-	for _, p := range principals {
-		if !slices.Contains(cert.ValidPrincipals, p.Name) {
-			continue
-		}
-		options, err := p.certify(cert, c)
-		if err == nil {
-			return options, nil
-		}
-		refusal = fmt.Errorf("line %d: %w", p.Line, err)
+	i := slices.IndexFunc(principals, func(p Principal) bool { return slices.Contains(cert.ValidPrincipals, p.Name) })
+	if i < 0 {
+		return Options{}, errors.New("Certificate does not contain an authorized principal")
 	}
-	return Options{}, refusal
+	options, err := principals[i].certify(cert, c)
+	if err != nil {
+		return Options{}, fmt.Errorf("line %d: %w", principals[i].Line, err)
+	}
+	return options, nil
 }
 
 func (p Principal) certify(cert *ssh.Certificate, c Client) (Options, error) {

@@ -156,7 +156,8 @@ func TestCertify(t *testing.T) {
 		{"empty file", "", nil, "does not contain an authorized principal", ""},
 		{"options", "command=\"echo a b\",no-pty \t alice", alice, "", "echo a b"},
 		{"from there", `from="10.0.0.0/8" alice`, alice, "principals options", ""},
-		{"a later line", "from=\"10.0.0.0/8\" alice\ncommand=\"id\" ops", alice, "", "id"},
+		{"a later line", "bob\ncommand=\"id\" ops", alice, "", "id"},
+		{"the first line decides", "from=\"10.0.0.0/8\" alice\nalice\nops", alice, "principals options", ""},
 		{"commands differ", `command="ls" root`, critical("force-command", "id"), "do not match", ""},
 	}
 	for _, tt := range tests {
