@@ -16,11 +16,13 @@ import (
 )
 
 // How a server ends: what runs gets endGrace to finish by itself, and clients
-// get leaveGrace to take their exit status and leave.
+// get leaveGrace to take their exit status and leave. Connections that have been
+// cut get partTime to be gone.
 const (
 	endGrace   = 2 * time.Second
 	leaveGrace = 250 * time.Millisecond
-	settleTime = 2 * time.Second // at most, for records and recordings of sessions to be whole
+	settleTime = 2 * time.Second // at most, for records and recordings of sessions to be whole, and for forwarding after all else
+	partTime   = 10 * time.Second
 )
 
 // DefaultHostKeyDir is where OpenSSH has its host keys.
@@ -197,19 +199,40 @@ func (s *Server) Shutdown(ctx context.Context, reason string) error {
 			c.end(endedByServer)
 		}
 	}
-	err := s.sessions.End(ctx, reason, endGrace)
-	for _, c := range s.open() {
-		c.stopForwarding()
-	}
-	if err != nil {
+	if err := errors.Join(s.sessions.End(ctx, reason, endGrace), s.endForwarding(ctx)); err != nil {
 		return fmt.Errorf("shut down ssh server: %w", err)
 	}
 	return nil
 }
 
+// endForwarding ends it for all connections, until ctx ends: a socket may lie on
+// a file system that does not answer any more.
+func (s *Server) endForwarding(ctx context.Context) error {
+	var all sync.WaitGroup
+	for _, c := range s.open() {
+		all.Go(c.stopForwarding)
+	}
+	ended := make(chan struct{})
+	go func() { // ends with the forwarding
+		all.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+	}
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(settleTime):
+		return fmt.Errorf("end forwarding: %w", ctx.Err())
+	}
+}
+
 // Close gives clients a moment to leave by themselves, then cuts their
-// connections. Without a Shutdown before it, commands without a terminal stay
-// alive, as when a client leaves.
+// connections and waits for them, though not for ever. Without a Shutdown before
+// it, commands without a terminal stay alive, as when a client leaves.
 func (s *Server) Close() error {
 	defer s.sessions.Settle(settleTime)
 	s.stop()
@@ -223,8 +246,12 @@ func (s *Server) Close() error {
 	for _, c := range s.open() {
 		c.end(endedByServer)
 	}
-	<-left
-	return err
+	select {
+	case <-left:
+		return err
+	case <-time.After(partTime):
+		return errors.Join(err, fmt.Errorf("close ssh server: a connection does not end"))
+	}
 }
 
 // StopListening accepts nobody any more. Who is connected stays, and may work on.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -15,12 +16,55 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
 	"buildenv/sshd/sshdconfig"
 )
+
+// deadFS is a file system that never answers.
+func deadFS(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("needs /dev/fuse: %v", err)
+	}
+	if err := unix.Mount("dead", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse.Fd())); err != nil {
+		fuse.Close()
+		t.Skipf("needs the right to mount: %v", err)
+	}
+	t.Cleanup(func() {
+		fuse.Close() // frees who waits for it
+		unix.Unmount(dir, unix.MNT_DETACH)
+	})
+	return dir
+}
+
+func TestADeadFileSystemDoesNotHoldUpTheEnd(t *testing.T) {
+	dir := deadFS(t)
+	r := start(t, func(r *rig, _ *Config) { r.config.settings.AllowStreamLocalForwarding = "yes" })
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH) }) // before the server's own
+	client := r.connect(t)
+	go client.ListenUnix(dir + "/socket") // ends with the connection
+	if _, err := output(client, "true"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	returned := make(chan error, 1)
+	go func() { returned <- r.Shutdown(ctx, "the test is over") }()
+	select {
+	case err := <-returned:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("shutdown: %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("shutdown waits for a file system")
+	}
+}
 
 func TestExitStatusOfSSH(t *testing.T) {
 	r := start(t, nil)
