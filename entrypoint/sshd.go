@@ -145,7 +145,7 @@ func (c *sshdCommand) do(ctx context.Context) error {
 	if c.cl.Dump {
 		return c.dump(config)
 	}
-	if err := c.newServer(config); err != nil {
+	if err := c.newServer(ctx, config); err != nil {
 		return err
 	}
 	switch {
@@ -175,7 +175,7 @@ func (c *sshdCommand) load() (*sshdconfig.Config, error) {
 }
 
 // newServer checks the configuration and the host keys.
-func (c *sshdCommand) newServer(config *sshdconfig.Config) error {
+func (c *sshdCommand) newServer(ctx context.Context, config *sshdconfig.Config) error {
 	audit, err := c.audit()
 	if err != nil {
 		return err
@@ -192,7 +192,7 @@ func (c *sshdCommand) newServer(config *sshdconfig.Config) error {
 	if err != nil {
 		return err
 	}
-	return c.server.Check()
+	return c.server.Check(ctx)
 }
 
 // audit is what the server's clients do. Those of sshd itself are in its log

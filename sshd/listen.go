@@ -1,12 +1,14 @@
 package sshd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -26,22 +28,30 @@ func (l listener) same(other listener) bool {
 
 // listen puts rules into force and opens their addresses. Those that are open
 // already stay so, without a moment in which nobody could connect; others are
-// closed first, for they may be in the way of new ones. After an error
-// everything is as it was.
+// closed first, for they may be in the way of new ones. As with sshd an address
+// that cannot be opened is told and left out; it is an error if none can be, after
+// which everything is as it was.
 func (s *Server) listen(ctx context.Context, r *rules) error {
+	wanted, err := wantedListeners(ctx, r.static)
+	if err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shut {
 		return errStopped
 	}
-	kept, missing, surplus := sortOut(s.listeners, r.static)
+	kept, missing, surplus := sortOut(s.listeners, wanted)
 	closeAll(surplus)
-	opened, err := openAll(ctx, missing)
-	if err != nil {
+	opened, failures := openAll(ctx, missing)
+	if len(kept)+len(opened) == 0 {
 		reopened, again := openAll(ctx, surplus)
-		s.listeners = append(kept, reopened...)
+		s.listeners = reopened
 		s.welcomeAt(reopened)
-		return errors.Join(fmt.Errorf("start ssh server: %w", err), again)
+		return errors.Join(fmt.Errorf("start ssh server: %w", errors.Join(failures...)), errors.Join(again...))
+	}
+	for _, err := range failures {
+		r.log.Error(err.Error())
 	}
 	s.inForce.Store(r)
 	s.listeners = append(kept, opened...)
@@ -53,11 +63,44 @@ func (s *Server) listen(ctx context.Context, r *rules) error {
 	return nil
 }
 
+// wantedListeners are what a configuration asks for. A name stands for every
+// address that it has.
+func wantedListeners(ctx context.Context, static sshdconfig.Server) (wanted []listener, err error) {
+	for _, address := range static.Listen {
+		numeric, err := resolve(ctx, static.AddressFamily, address)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range numeric {
+			wanted = append(wanted, listener{network: network(static.AddressFamily, a), address: a})
+		}
+	}
+	return wanted, nil
+}
+
+// families are those of AddressFamily (sshd_config(5)), as Go's resolver calls them.
+var families = map[string]string{"inet": "ip4", "inet6": "ip6"}
+
+// resolve replaces the host of an address by the addresses that it has.
+func resolve(ctx context.Context, family, address string) (numeric []string, err error) {
+	host, port, err := net.SplitHostPort(address)
+	if _, notNumeric := netip.ParseAddr(host); err != nil || host == "" || notNumeric == nil {
+		return []string{address}, nil // and what is wrong with it, listening will say
+	}
+	found, err := net.DefaultResolver.LookupNetIP(ctx, cmp.Or(families[family], "ip"), host)
+	if err != nil {
+		return nil, fmt.Errorf("bad addr or host: %s (%w)", host, err)
+	}
+	for _, ip := range found {
+		numeric = append(numeric, net.JoinHostPort(ip.Unmap().String(), port))
+	}
+	return numeric, nil
+}
+
 // sortOut compares what is open with what is wanted.
-func sortOut(open []listener, want sshdconfig.Server) (kept, missing, surplus []listener) {
+func sortOut(open, wanted []listener) (kept, missing, surplus []listener) {
 	surplus = slices.Clone(open)
-	for _, address := range want.Listen {
-		l := listener{network: network(want.AddressFamily, address), address: address}
+	for _, l := range wanted {
 		if i := slices.IndexFunc(surplus, l.same); i >= 0 {
 			kept = append(kept, surplus[i])
 			surplus = slices.Delete(surplus, i, i+1)
@@ -68,18 +111,29 @@ func sortOut(open []listener, want sshdconfig.Server) (kept, missing, surplus []
 	return kept, missing, surplus
 }
 
-// openAll opens all of them or none. Whether their connections are probed by
-// TCP is decided when they are accepted.
-func openAll(ctx context.Context, wanted []listener) (opened []listener, err error) {
+// openAll opens those that can be. Whether their connections are probed by TCP
+// is decided when they are accepted.
+func openAll(ctx context.Context, wanted []listener) (opened []listener, failures []error) {
 	config := net.ListenConfig{KeepAlive: -1}
 	for _, l := range wanted {
+		var err error
 		if l.Listener, err = config.Listen(ctx, l.network, l.address); err != nil {
-			closeAll(opened)
-			return nil, err
+			failures = append(failures, bindError(l.address, err))
+			continue
 		}
 		opened = append(opened, l)
 	}
-	return opened, nil
+	return opened, failures
+}
+
+// bindError is why an address cannot be opened, in sshd's words.
+func bindError(address string, err error) error {
+	host, port, _ := net.SplitHostPort(address)
+	if cause := new(os.SyscallError); errors.As(err, &cause) {
+		err = cause.Err
+	}
+	//lint:ignore ST1005 sshd's words
+	return fmt.Errorf("Bind to port %s on %s failed: %w", port, cmp.Or(host, "*"), err)
 }
 
 func closeAll(open []listener) error {

@@ -64,7 +64,7 @@ func TestKeepHostKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := server.Check(); !errors.Is(err, ErrNoHostKeys) {
+	if err := server.Check(t.Context()); !errors.Is(err, ErrNoHostKeys) {
 		t.Errorf("without keys: %v, want %v", err, ErrNoHostKeys)
 	}
 	if err := server.Start(t.Context()); !errors.Is(err, ErrNoHostKeys) {
@@ -74,7 +74,7 @@ func TestKeepHostKeys(t *testing.T) {
 	if server, err = New(c); err != nil {
 		t.Fatal(err)
 	}
-	if err := server.Check(); err != nil {
+	if err := server.Check(t.Context()); err != nil {
 		t.Error(err)
 	}
 	files, err := os.ReadDir(dir)

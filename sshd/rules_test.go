@@ -9,8 +9,6 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
-
-	"buildenv/sshd/sshdconfig"
 )
 
 // reload puts a changed copy of the configuration into force.
@@ -78,11 +76,35 @@ func TestReloadMovesListeners(t *testing.T) {
 	}
 }
 
+// As with sshd: an address that is another's, or twice there, is told and left out.
+func TestAddressesThatCannotBeOpened(t *testing.T) {
+	taken := start(t, nil).Addrs()[0].String()
+	free := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	r := start(t, func(r *rig, _ *Config) { r.config.server.Listen = []string{taken, free, free} })
+	if got := r.Addrs(); len(got) != 1 || got[0].String() != free {
+		t.Errorf("listens on %v, want %s", got, free)
+	}
+	_, port, _ := strings.Cut(taken, ":")
+	r.logs(t, "Bind to port %s on 127.0.0.1 failed: address already in use", port)
+	r.connect(t)
+}
+
+func TestNamesOfAddresses(t *testing.T) {
+	for _, c := range []struct{ family, address, want string }{
+		{"inet", "localhost:7", "127.0.0.1:7"}, {"any", "[::1]:7", "[::1]:7"}, {"any", ":7", ":7"}, {"any", "192.0.2.1:7", "192.0.2.1:7"},
+	} {
+		if got, err := resolve(t.Context(), c.family, c.address); err != nil || !slices.Equal(got, []string{c.want}) {
+			t.Errorf("%s, %s: %q, %v; want %q", c.family, c.address, got, err, c.want)
+		}
+	}
+}
+
 func TestReloadThatFailsChangesNothing(t *testing.T) {
 	r := start(t, nil)
 	taken := start(t, nil).Addrs()[0].String()
 	for name, change := range map[string]func(*fixed){
-		"address in use": func(f *fixed) { f.server.Listen = []string{"127.0.0.1:0", taken} },
+		"address in use": func(f *fixed) { f.server.Listen = []string{taken} },
+		"no such host":   func(f *fixed) { f.server.Listen = []string{"127.0.0.1:0", "nosuchhost.invalid:22"} },
 		"no keys":        func(f *fixed) { f.settings.AuthorizedKeysFiles = nil },
 		"no host key":    func(f *fixed) { f.server.HostKeys = []string{r.file("none")} },
 	} {
@@ -105,7 +127,7 @@ func TestReloadThatFailsChangesNothing(t *testing.T) {
 
 func TestSortOut(t *testing.T) {
 	open := []listener{{network: "tcp4", address: "a"}, {network: "tcp", address: "b"}}
-	kept, missing, surplus := sortOut(open, sshdconfig.Server{AddressFamily: "inet", Listen: []string{"b", "a"}})
+	kept, missing, surplus := sortOut(open, []listener{{network: "tcp4", address: "b"}, {network: "tcp4", address: "a"}})
 	if len(kept) != 1 || kept[0].address != "a" || len(missing) != 1 || missing[0].address != "b" || len(surplus) != 1 || surplus[0].address != "b" {
 		t.Errorf("kept %v, missing %v, surplus %v", kept, missing, surplus)
 	}

@@ -118,8 +118,15 @@ func shutOut(s sshdconfig.Settings) error {
 // may not make it.
 var ErrNoHostKeys = errors.New("start ssh server: no host keys available")
 
-// Check finds out before Start, or instead of it, whether there is a host key.
-func (s *Server) Check() error { return s.inForce.Load().ready() }
+// Check finds out before Start, or instead of it, whether there is a host key and
+// whether the names of addresses can be resolved.
+func (s *Server) Check(ctx context.Context) error {
+	r := s.inForce.Load()
+	if _, err := wantedListeners(ctx, r.static); err != nil {
+		return err
+	}
+	return r.ready()
+}
 
 // Start listens on all configured addresses, then serves in the background. It
 // returns once clients can connect: with one host key in place; the others,
