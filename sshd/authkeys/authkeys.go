@@ -97,6 +97,10 @@ func parseLine(line string) (entry Entry, err error) {
 		}
 	}
 	entry.Key, entry.Comment, err = parseKey(line)
+	if err == nil && entry.Options.verify && (entry.Options.CertAuthority || strings.HasPrefix(entry.Key.Type(), "sk-")) {
+		return Entry{}, errVerify
+	}
+	entry.Options.verify = false
 	return entry, err
 }
 

@@ -88,6 +88,7 @@ func TestParseOptions(t *testing.T) {
 		{`permitopen="[::1]:80",permitopen="host:*"`, Options{PermitOpen: []string{"[::1]:80", "host:*"}}},
 		{`permitlisten="8080",permitlisten="localhost:1"`, Options{PermitListen: []string{"*:8080", "localhost:1"}}},
 		{`command=""`, Options{Command: ":"}},
+		{`tunnel="0"`, Options{}},
 		{`command="C:\dir"`, Options{Command: `C:\dir`}},
 	}
 	for _, tt := range tests {
@@ -95,6 +96,18 @@ func TestParseOptions(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("parseOptions(%s) = %+v, %v", tt.text, got, err)
 		}
+	}
+}
+
+// securityKey is one's public half.
+const securityKey = "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4fAAAABHNzaDo="
+
+// Only of security keys can it be asked that they verify their users.
+func TestVerifyRequiredOfOtherKeys(t *testing.T) {
+	_, text := newKey(t)
+	entries, problems := Parse(strings.NewReader("verify-required,command=\"id\" " + text))
+	if len(entries) != 1 || len(problems) > 0 || !reflect.DeepEqual(entries[0].Options, Options{Command: "id"}) {
+		t.Errorf("%+v, %v", entries, problems)
 	}
 }
 
@@ -122,8 +135,8 @@ func TestParseRefusesALine(t *testing.T) {
 		{`permitopen="host" ` + text, "missing port"},
 		{`permitopen="host:0" ` + text, "invalid permission port"},
 		{`permitopen=":80" ` + text, "invalid permission hostname"},
-		{"verify-required " + text, "cannot check"},
-		{`tunnel="0" ` + text, "no tunnel devices"},
+		{"verify-required " + securityKey, "cannot check"},
+		{"cert-authority,verify-required " + text, "cannot check"},
 		{"restrict", "no key"},
 		{"ssh-ed25519", "no key"},
 		{"ssh-ed25519 not+base64!", "illegal base64"},

@@ -50,7 +50,10 @@ func parsePrincipal(line string) (p Principal, err error) {
 	if strings.Trim(rest, " \t") != "" {
 		return Principal{}, fmt.Errorf("text between the options and the name: %q", rest)
 	}
-	if p.Options, err = parseOptions(options); err != nil {
+	if p.Options, err = parseOptions(options); err == nil && p.Options.verify {
+		err = errVerify // which key comes with it, only the certificate says
+	}
+	if err != nil {
 		return Principal{}, err
 	}
 	if p.Options.CertAuthority || p.Options.Principals != nil {
