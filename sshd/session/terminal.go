@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/user"
+	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -110,9 +112,23 @@ func (s *session) allocate(payload []byte) bool {
 		s.Log.Warn("no terminal for a session; is /dev/pts mounted?", "error", err, "from", s.Remote)
 		return false
 	}
+	tty.own(s.Account.UID)
 	s.tty, s.term, s.size = tty, v.Term, size
 	context.AfterFunc(s.ctx, func() { tty.master.Close() }) // the channel's end hangs up what still runs
 	return true
+}
+
+// own gives the terminal to its user, and lets the group tty write to it, which is
+// what write(1) and wall(1) do (pty_setowner in OpenSSH's sshpty.c). Where it may
+// not be given away it works as it is.
+func (t *terminal) own(uid int) {
+	gid, mode := 0, os.FileMode(0o600)
+	if group, err := user.LookupGroup("tty"); err == nil {
+		gid, _ = strconv.Atoi(group.Gid)
+		mode = 0o620
+	}
+	t.slave.Chown(uid, gid)
+	t.slave.Chmod(mode)
 }
 
 // prepare sets modes first: a program that sees its size must see them too.
