@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -49,7 +50,7 @@ func (m messageLog) WithAttrs([]slog.Attr) slog.Handler         { return m }
 func (m messageLog) WithGroup(string) slog.Handler              { return m }
 
 func (m messageLog) Handle(_ context.Context, r slog.Record) error {
-	_, err := io.WriteString(m.w, messageLine(r)+"\n")
+	_, err := io.WriteString(m.w, strings.Join(messageLines(r), "\n")+"\n")
 	return err
 }
 
@@ -74,8 +75,12 @@ func visible(text string) string {
 	return b.String()
 }
 
-// messageLine is a record's message, what it is about, and its reason.
-func messageLine(r slog.Record) string {
+// scanned are the messages that programs look for by their ends, fail2ban for one.
+var scanned = regexp.MustCompile(`( port \d+| \[preauth\])$`)
+
+// messageLines are a record's message, what it is about, and its reason: on one
+// line, unless the message has to stay as sshd has it.
+func messageLines(r slog.Record) []string {
 	var about []string
 	reason := ""
 	r.Attrs(func(a slog.Attr) bool {
@@ -86,9 +91,13 @@ func messageLine(r slog.Record) string {
 		}
 		return true
 	})
-	line := r.Message
 	if len(about) > 0 {
-		line += " (" + strings.Join(about, ", ") + ")"
+		reason = " (" + strings.Join(about, ", ") + ")" + reason
 	}
-	return strings.ReplaceAll(line+reason, "\n", "; ")
+	if reason != "" && scanned.MatchString(r.Message) {
+		return []string{inLine(r.Message), inLine("reason" + reason)}
+	}
+	return []string{inLine(r.Message + reason)}
 }
+
+func inLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }

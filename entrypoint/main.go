@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -81,7 +80,7 @@ func report(stderr io.Writer, err error) int {
 
 // oneLine is an error's text without line breaks; joined errors have them.
 func oneLine(err error) string {
-	return strings.ReplaceAll(err.Error(), "\n", "; ")
+	return inLine(err.Error())
 }
 
 func newRootCommand(s streams) *cobra.Command {

@@ -2,6 +2,7 @@ package entrypoint
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"log/syslog"
@@ -121,17 +122,22 @@ func (s *systemLog) write(r slog.Record) (err error) {
 			return err
 		}
 	}
-	switch line := messageLine(r); {
-	case r.Level > slog.LevelError:
-		err = s.writer.Crit(line)
-	case r.Level == slog.LevelError:
-		err = s.writer.Err(line)
-	case r.Level >= slog.LevelWarn:
-		err = s.writer.Warning(line)
-	default:
-		err = s.writer.Info(line)
+	for _, line := range messageLines(r) {
+		err = errors.Join(err, s.priority(r.Level)(line))
 	}
 	return err
+}
+
+func (s *systemLog) priority(l slog.Level) func(line string) error {
+	switch {
+	case l > slog.LevelError:
+		return s.writer.Crit
+	case l == slog.LevelError:
+		return s.writer.Err
+	case l >= slog.LevelWarn:
+		return s.writer.Warning
+	}
+	return s.writer.Info
 }
 
 func (s *systemLog) dial() (*syslog.Writer, error) {

@@ -43,6 +43,8 @@ func TestSystemLog(t *testing.T) {
 	}{
 		{func() { log.Info("Server listening") }, `^<38>.* sshd\[\d+\]: Server listening\n$`},
 		{func() { log.Warn("odd", "error", "no such file") }, `^<36>.*: odd: no such file\n$`},
+		{func() { log.Info("Invalid user x from 192.0.2.1 port 5", "reason", "no such user") }, `^<38>.*: Invalid user x from 192\.0\.2\.1 port 5\n$`},
+		{func() {}, `^<38>.*: reason: no such user\n$`},
 		{func() { log.Error("bad\nline") }, `^<35>.*: bad; line\n$`},
 		{func() { log.Log(t.Context(), slog.LevelError+4, "fatal") }, `^<34>.*: fatal\n$`},
 		{func() { system.change(syslog.LOG_LOCAL7); log.Info("moved") }, `^<190>.*: moved\n$`},

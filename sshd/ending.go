@@ -66,16 +66,30 @@ func (c *connection) who() string {
 func (c *connection) failed(err error) {
 	log := c.server.log
 	c.failure = err
+	var disagreement *ssh.AlgorithmNegotiationError
 	switch {
 	case exhausted(err):
 		log.Error(fmt.Sprintf("maximum authentication attempts exceeded for %s%s from %s ssh2 [preauth]", c.invalid, c.user, c.from))
 		log.Info(fmt.Sprintf("Disconnecting %s: Too many authentication failures [preauth]", c.who()))
 	case c.reason.Load() != nil: // has been told
+	case errors.As(err, &disagreement):
+		log.Info(fmt.Sprintf("Unable to negotiate with %s: no matching %s found. Their offer: %s [preauth]", c.from, subject(disagreement.What),
+			printable(fmt.Sprintf("%.*s", maxAuditText, strings.Join(disagreement.RequestedAlgorithms, ",")))))
 	case c.introduced || c.received.Load() > 0:
 		log.Info(fmt.Sprintf("Connection %s by %s [preauth]", closedOrReset(err), c.who()), "reason", printable(err.Error()))
 	default:
 		log.Debug(fmt.Sprintf("Connection %s by %s [preauth]", closedOrReset(err), c.who()), "reason", printable(err.Error()))
 	}
+}
+
+// subject is what algorithms are for, in sshd's words instead of the library's.
+func subject(what string) string {
+	for _, kind := range []string{"cipher", "MAC", "compression"} {
+		if strings.Contains(strings.ToLower(what), strings.ToLower(kind)) {
+			return kind
+		}
+	}
+	return map[string]string{"key exchange": "key exchange method", "host key": "host key type"}[what]
 }
 
 func closedOrReset(err error) string {

@@ -283,6 +283,9 @@ func (h *hostKeys) create(ctx context.Context, k keyKind) error {
 	if err := store(name, key); err != nil {
 		h.log.Warn("host key is kept in memory only: clients will see another one after a restart", "error", err)
 	}
+	if signer, err := ssh.NewSignerFromKey(key); err == nil {
+		h.log.Info("host key made", "file", name, "fingerprint", ssh.FingerprintSHA256(signer.PublicKey()))
+	}
 	return h.add(name, key)
 }
 

@@ -50,6 +50,7 @@ func (c *connection) findInFiles(g grant, key ssh.PublicKey) (authkeys.Entry, er
 		if err == nil {
 			var entry authkeys.Entry
 			if entry, err = authkeys.Authorize(entries, key, c.client(g)); err == nil {
+				c.server.log.Log(c.server.stopping, session.LevelVerbose, fmt.Sprintf("Accepted key %s found at %s:%d", c.label(key), path, entry.Line))
 				return entry, nil
 			}
 			err = fmt.Errorf("%s: %w", path, err)

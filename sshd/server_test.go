@@ -113,6 +113,43 @@ func (r *rig) fetch(t *testing.T, data string) {
 	}
 }
 
+// What cannot be agreed on is logged as sshd does, for who searches logs for it.
+func TestDisagreementIsLogged(t *testing.T) {
+	r := start(t, nil)
+	for option, want := range map[string]string{
+		"Ciphers=aes128-cbc":                       "no matching cipher found. Their offer: aes128-cbc [preauth]",
+		"MACs=hmac-md5":                            "no matching MAC found. Their offer: hmac-md5 [preauth]",
+		"KexAlgorithms=diffie-hellman-group1-sha1": "no matching key exchange method found. Their offer: diffie-hellman-group1-sha1",
+		"HostKeyAlgorithms=ssh-rsa":                "no matching host key type found. Their offer: ssh-rsa [preauth]",
+	} {
+		options := []string{"-o", option, "root@127.0.0.1", "true"}
+		if strings.HasPrefix(option, "MACs") {
+			options = append([]string{"-c", "aes128-ctr"}, options...)
+		}
+		if _, _, status := run(t, r.command(t, "ssh", options...)); status != 255 {
+			t.Errorf("%s: status %d", option, status)
+		}
+		r.logs(t, "Unable to negotiate with 127.0.0.1 port")
+		r.logs(t, "%s", want)
+	}
+}
+
+// The log says which line let somebody in, at the level at which sshd's does.
+func TestLineOfTheKeyIsLogged(t *testing.T) {
+	r := start(t, func(r *rig, _ *Config) { r.config.settings.LogLevel = "VERBOSE" })
+	r.ssh(t, "true")
+	r.logs(t, "Accepted key ED25519 %s found at %s:1", ssh.FingerprintSHA256(r.key.PublicKey()), r.file("authorized_keys"))
+}
+
+// write(1) may write to the terminals of users, nobody else may.
+func TestOwnerOfATerminal(t *testing.T) {
+	r := start(t, nil)
+	out, _, _ := r.ssh(t, "-tt", "stat -c '%U %G %a' $(tty)")
+	if out != "root tty 620\r\n" {
+		t.Errorf("terminal of %q", out)
+	}
+}
+
 func TestInputOverSSH(t *testing.T) {
 	r := start(t, nil)
 	cmd := r.command(t, "ssh", "root@127.0.0.1", "wc -c")
