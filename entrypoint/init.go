@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,6 +14,12 @@ import (
 // process 1 and means for the program.
 var forwarded = []os.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT,
 	unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGCONT}
+
+// NameProcess calls the process what its user called it. One that was started as
+// /proc/self/exe is "exe" to ps(1), pgrep(1) and ss(8).
+func NameProcess(program string) {
+	os.WriteFile("/proc/self/comm", []byte(filepath.Base(program)), 0) // a name, and no more
+}
 
 // Init is process 1 of a container: it starts the program again as its
 // child, forwards signals to it, collects every orphan, and returns the exit

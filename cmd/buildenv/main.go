@@ -15,6 +15,7 @@ import (
 func main() { os.Exit(run()) }
 
 func run() int {
+	entrypoint.NameProcess(os.Args[0])
 	if os.Getpid() == 1 {
 		return entrypoint.Init(os.Args, os.Stderr)
 	}
