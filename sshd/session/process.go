@@ -166,6 +166,7 @@ func (s *session) connect() (plumbing, error) {
 			closeAll(append(ours, theirs...))
 			return plumbing{}, fmt.Errorf("connect session: %w", err)
 		}
+		widen(w)
 		if i == 0 {
 			r, w = w, r
 		}
@@ -173,6 +174,17 @@ func (s *session) connect() (plumbing, error) {
 	}
 	outputs := []outlet{{ours[1], s.out}, {ours[2], errorOutput{s.out}}}
 	return plumbing{stdin: ours[0], outputs: outputs, theirs: theirs}, nil
+}
+
+// pipeSize is how much a pipe holds, in bytes: more than usual (pipe(7)), so that
+// client and program wait for each other less often.
+const pipeSize = 256 << 10
+
+// widen does without where the system does not permit it.
+func widen(pipe *os.File) {
+	if raw, err := pipe.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize) })
+	}
 }
 
 func closeAll(files []*os.File) {
