@@ -2,6 +2,7 @@ package entrypoint
 
 import (
 	"bufio"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -14,8 +15,8 @@ import (
 // processor time for a transfer, at the price of memory that is there anyway.
 const busyGC = 400
 
-// tuneMemory lets the collector run more seldom where a bound on memory is
-// known that it will respect. Who sets GOGC has decided himself.
+// tuneMemory lets the collector run more seldom, within a bound on memory that it
+// will respect. Who sets GOGC has decided himself.
 func tuneMemory() {
 	tune(
 		func(variable string) bool { _, set := os.LookupEnv(variable); return set },
@@ -36,11 +37,11 @@ func tune(isSet func(variable string) bool, limit func() (int64, bool)) {
 	}
 }
 
-// memoryLimit is the least limit among the control groups that the process is
-// in (cgroups(7)), seen from the root directory root. It is false where there is
-// none, or none that can be seen.
+// memoryLimit is the least of the machine's memory and the limits of the control
+// groups that the process is in (cgroups(7)), in bytes, seen from the root
+// directory root. It is false where nothing can be seen.
 func memoryLimit(root string) (limit int64, ok bool) {
-	limit = math.MaxInt64
+	limit = machineMemory(root)
 	for _, file := range limitFiles(root) {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -52,6 +53,16 @@ func memoryLimit(root string) (limit int64, ok bool) {
 		}
 	}
 	return limit, limit < noLimit
+}
+
+// machineMemory is that of /proc/meminfo (proc_meminfo(5)).
+func machineMemory(root string) int64 {
+	text, _ := os.ReadFile(filepath.Join(root, "proc/meminfo"))
+	var kib int64
+	if _, err := fmt.Sscanf(string(text), "MemTotal: %d kB", &kib); err != nil || kib <= 0 || kib > noLimit>>10 {
+		return math.MaxInt64
+	}
+	return kib << 10
 }
 
 // noLimit is what version 1 has for no limit, all pages that a long can count, and

@@ -21,7 +21,10 @@ func TestMemoryLimit(t *testing.T) {
 		"version 1": {map[string]string{"proc/self/cgroup": "5:cpu:/x\n4:memory:/a\n", "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "300\n",
 			"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"}, 300},
 		"version 1, no limit": {map[string]string{"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"}, 0},
-		"nonsense":            {map[string]string{"sys/fs/cgroup/memory.max": "-5\n", "proc/self/cgroup": "\n:::\n0\n"}, 0},
+		"a machine": {map[string]string{"proc/meminfo": "MemTotal:           2048 kB\nMemFree: 5 kB\n",
+			"sys/fs/cgroup/memory.max": "max\n"}, 2 << 20},
+		"less than the machine's": {map[string]string{"proc/meminfo": "MemTotal: 2048 kB\n", "sys/fs/cgroup/memory.max": "1000\n"}, 1000},
+		"nonsense":                {map[string]string{"sys/fs/cgroup/memory.max": "-5\n", "proc/self/cgroup": "\n:::\n0\n", "proc/meminfo": "MemTotal: -1"}, 0},
 	} {
 		root := t.TempDir()
 		for file, text := range c.files {
