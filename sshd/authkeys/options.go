@@ -122,7 +122,7 @@ func unquote(text string) (value, rest string, err error) {
 
 var (
 	errUnknown = errors.New("unknown key option")
-	errVerify  = errors.New("this server cannot check that a security key verified its user")
+	errVerify  = errors.New("verify-required: this server cannot check that a security key verified its user")
 )
 
 // setFlag obeys an option without a value. Options outside this list are
