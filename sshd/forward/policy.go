@@ -62,11 +62,7 @@ func all(lists []Permits, port int, fits func(host string) bool) bool {
 	})
 }
 
-// splitPermit takes HOST:PORT, or PORT alone for any host.
 func splitPermit(permit string) (host, port string) {
-	if !strings.Contains(permit, ":") {
-		return "*", permit
-	}
 	host, port, err := net.SplitHostPort(permit)
 	if err != nil {
 		return "", "" // fits nothing
