@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"strings"
 
 	glider "github.com/gliderlabs/ssh"
 	"golang.org/x/crypto/ssh"
@@ -130,7 +131,7 @@ func signAsNegotiated(conn *ssh.ServerConn, key ssh.Signer, data []byte) (*ssh.S
 		return key.Sign(rand.Reader, data)
 	}
 	algorithm := ssh.KeyAlgoRSASHA512
-	if negotiated, ok := conn.Conn.(ssh.AlgorithmsConnMetadata); ok && negotiated.Algorithms().HostKey == ssh.KeyAlgoRSASHA256 {
+	if negotiated, ok := conn.Conn.(ssh.AlgorithmsConnMetadata); ok && strings.HasPrefix(negotiated.Algorithms().HostKey, ssh.KeyAlgoRSASHA256) { // or its certificate
 		algorithm = ssh.KeyAlgoRSASHA256
 	}
 	return signer.SignWithAlgorithm(rand.Reader, data, algorithm)

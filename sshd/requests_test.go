@@ -41,6 +41,40 @@ func TestHostKeysAreLearnt(t *testing.T) {
 	}
 }
 
+// A key is proven with the algorithm of the key exchange (OpenSSH PROTOCOL,
+// section 2.5), also where that was one with the key's certificate.
+func TestProofAfterACertificate(t *testing.T) {
+	r := start(t, func(r *rig, c *Config) {
+		r.newAuthority(t, "ca")
+		os.Remove(r.file("host_key"))
+		keygen(t, "-q", "-t", "rsa", "-N", "", "-f", r.file("host_key"))
+		keygen(t, "-q", "-s", r.file("ca"), "-I", "host", "-h", r.file("host_key.pub"))
+		r.config.server.HostCertificates = []string{r.file("host_key-cert.pub")}
+	})
+	for negotiated, want := range map[string]string{
+		ssh.CertAlgoRSASHA256v01: ssh.KeyAlgoRSASHA256, ssh.CertAlgoRSASHA512v01: ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256: ssh.KeyAlgoRSASHA256,
+	} {
+		client, err := ssh.Dial("tcp", r.Addrs()[0].String(), &ssh.ClientConfig{
+			User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(r.key)},
+			HostKeyAlgorithms: []string{negotiated}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		key := r.inForce.Load().keys.plain()[0].PublicKey()
+		ok, reply, err := client.SendRequest(hostKeysProve, true, ssh.Marshal(struct{ Key []byte }{key.Marshal()}))
+		var proof struct{ Signature []byte }
+		var signature ssh.Signature
+		if !ok || err != nil || ssh.Unmarshal(reply, &proof) != nil || ssh.Unmarshal(proof.Signature, &signature) != nil {
+			t.Fatalf("%s: %v, %v", negotiated, ok, err)
+		}
+		if signature.Format != want {
+			t.Errorf("%s: proven with %s, want %s", negotiated, signature.Format, want)
+		}
+	}
+}
+
 func TestHostKeysThatAreNotProven(t *testing.T) {
 	r := start(t, nil)
 	client := r.connect(t)
