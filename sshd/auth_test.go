@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"buildenv/internal/wording"
 	"buildenv/sshd/sshdconfig"
 )
 
@@ -234,7 +235,7 @@ func TestNamesInTheLogAreEscaped(t *testing.T) {
 	}
 	r.logs(t, "%s", `Failed publickey for invalid user x\\nAccepted publickey for root\\x1b[2J from`)
 	for text, want := range map[string]string{"root": "root", `a "b"`: `a \"b\"`, "é\r\n\u202e": `é\r\n\u202e`, "\xff": `\xff`} {
-		if got := printable(text); got != want {
+		if got := wording.Escape(text); got != want {
 			t.Errorf("%q: %s, want %s", text, got, want)
 		}
 	}
@@ -268,9 +269,18 @@ func TestFindGroups(t *testing.T) {
 	group := "root:x:0:\nbig:x:5:" + strings.Repeat("somebody,", 9000) + "\nwheel:x:10:root,admin\nusers:x:100:admin\nbroken:x\n"
 	r := user{known: true}
 	r.Name = "root"
-	r.groups = findGroups(strings.NewReader(group), r.Account)
+	r.groups, _ = findGroups(strings.NewReader(group), r.Account)
 	if got := r.groupNames(); strings.Join(got, " ") != "root wheel" || r.groups[1].gid != 10 {
 		t.Errorf("groups %v", r.groups)
+	}
+}
+
+// What is denied to a group that is not seen must not be granted.
+func TestFindGroupsRefusesALargeFile(t *testing.T) {
+	for _, group := range []string{strings.Repeat("many:x:7:\n", maxText/10+1) + "wheel:x:10:root\n", strings.Repeat("x", maxText+1)} {
+		if groups, err := findGroups(strings.NewReader(group), user{}.Account); err == nil {
+			t.Errorf("found %v in %d bytes", groups, len(group))
+		}
 	}
 }
 

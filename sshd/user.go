@@ -69,8 +69,7 @@ func locked(shadow, name string) bool {
 		return false
 	}
 	defer f.Close()
-	lines := bufio.NewScanner(io.LimitReader(f, maxText))
-	for lines.Scan() {
+	for lines := entries(f); lines.Scan(); {
 		if password, ok := strings.CutPrefix(lines.Text(), name+":"); ok {
 			return strings.HasPrefix(password, "!")
 		}
@@ -94,15 +93,25 @@ func groupsOf(a session.Account) ([]group, error) {
 		return nil, fmt.Errorf("look up groups: %w", err)
 	}
 	defer f.Close()
-	return findGroups(f, a), nil
+	return findGroups(f, a)
 }
 
-// findGroups reads a group(5) file.
-func findGroups(file io.Reader, a session.Account) []group {
+// entries are the lines of a file like group(5): one may have thousands of members.
+func entries(file io.Reader) *bufio.Scanner {
+	lines := bufio.NewScanner(io.LimitReader(file, maxText+1))
+	lines.Buffer(nil, maxText+2)
+	return lines
+}
+
+// findGroups reads a group(5) file. One that is too large is an error: what is
+// denied to a group must not be granted for want of looking.
+func findGroups(file io.Reader, a session.Account) ([]group, error) {
 	var groups []group
-	lines := bufio.NewScanner(io.LimitReader(file, maxText))
-	lines.Buffer(nil, maxText+1) // a group may have thousands of members
-	for lines.Scan() {
+	read := 0
+	for lines := entries(file); lines.Scan(); {
+		if read += len(lines.Bytes()) + 1; read > maxText {
+			return nil, fmt.Errorf("look up groups: %s has more than %d bytes", groupFile, maxText)
+		}
 		f := strings.Split(lines.Text(), ":")
 		if len(f) != 4 || f[2] != strconv.Itoa(a.GID) && !slices.Contains(strings.Split(f[3], ","), a.Name) {
 			continue
@@ -111,7 +120,7 @@ func findGroups(file io.Reader, a session.Account) []group {
 			groups = append(groups, group{f[0], int(gid)})
 		}
 	}
-	return groups
+	return groups, nil
 }
 
 // Groups are the names of a user's groups, for the connection that a
