@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"buildenv/internal/wording"
 	"buildenv/sshd/session"
 )
 
@@ -74,11 +75,11 @@ func (c *connection) failed(err error) {
 	case c.reason.Load() != nil: // has been told
 	case errors.As(err, &disagreement):
 		log.Info(fmt.Sprintf("Unable to negotiate with %s: no matching %s found. Their offer: %s [preauth]", c.from, subject(disagreement.What),
-			printable(fmt.Sprintf("%.*s", maxAuditText, strings.Join(disagreement.RequestedAlgorithms, ",")))))
+			wording.Escape(fmt.Sprintf("%.*s", maxAuditText, strings.Join(disagreement.RequestedAlgorithms, ",")))))
 	case c.introduced || c.received.Load() > 0:
-		log.Info(fmt.Sprintf("Connection %s by %s [preauth]", closedOrReset(err), c.who()), "reason", printable(err.Error()))
+		log.Info(fmt.Sprintf("Connection %s by %s [preauth]", closedOrReset(err), c.who()), "reason", wording.Escape(err.Error()))
 	default:
-		log.Debug(fmt.Sprintf("Connection %s by %s [preauth]", closedOrReset(err), c.who()), "reason", printable(err.Error()))
+		log.Debug(fmt.Sprintf("Connection %s by %s [preauth]", closedOrReset(err), c.who()), "reason", wording.Escape(err.Error()))
 	}
 }
 
@@ -118,7 +119,7 @@ func (c *connection) left() {
 	said, disconnected := disconnect(c.failure)
 	switch {
 	case disconnected:
-		log.Info(fmt.Sprintf("Received disconnect from %s:%s", c.from, printable(fmt.Sprintf("%.200s", said))))
+		log.Info(fmt.Sprintf("Received disconnect from %s:%s", c.from, wording.Escape(fmt.Sprintf("%.200s", said))))
 		log.Info("Disconnected from " + c.who())
 	case c.reason.Load() != nil: // has been told
 	default:
@@ -162,12 +163,12 @@ func (c *connection) why() string {
 		return "refused"
 	}
 	if said, ok := disconnect(c.failure); ok {
-		return "disconnect: " + printable(fmt.Sprintf("%.200s", said))
+		return "disconnect: " + wording.Escape(fmt.Sprintf("%.200s", said))
 	}
 	if exhausted(c.failure) {
 		return "MaxAuthTries"
 	}
-	return printable(fmt.Sprintf("%.200s", cmp.Or(lastRefusal(c.failure), c.failure).Error()))
+	return wording.Escape(fmt.Sprintf("%.200s", cmp.Or(lastRefusal(c.failure), c.failure).Error()))
 }
 
 // lastRefusal is why a client that has left, or had to, was not let in the last

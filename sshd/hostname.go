@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"buildenv/internal/wording"
 )
 
 // resolver looks names up; net.DefaultResolver is one.
@@ -44,16 +46,16 @@ func (c *connection) confirmedName() string {
 	}
 	name := strings.ToLower(strings.TrimSuffix(names[0], "."))
 	if _, err := netip.ParseAddr(name); err == nil {
-		c.server.log.Info("Nasty PTR record \"" + printable(name) + "\" is set up for " + address + ", ignoring")
+		c.server.log.Info("Nasty PTR record \"" + wording.Escape(name) + "\" is set up for " + address + ", ignoring")
 		return address
 	}
 	addresses, err := c.server.names.LookupNetIP(ctx, "ip", name)
 	if err != nil {
-		c.server.log.Info("reverse mapping checking getaddrinfo for "+printable(name)+" ["+address+"] failed.", "error", err)
+		c.server.log.Info("reverse mapping checking getaddrinfo for "+wording.Escape(name)+" ["+address+"] failed.", "error", err)
 		return address
 	}
 	if !slices.ContainsFunc(addresses, func(a netip.Addr) bool { return a.Unmap().WithZone("") == remote.WithZone("") }) {
-		c.server.log.Info("Address " + address + " maps to " + printable(name) + ", but this does not map back to the address.")
+		c.server.log.Info("Address " + address + " maps to " + wording.Escape(name) + ", but this does not map back to the address.")
 		return address
 	}
 	return name

@@ -2,11 +2,11 @@ package sshd
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
 
+	"buildenv/internal/wording"
 	"buildenv/sshd/authkeys"
 )
 
@@ -14,15 +14,8 @@ import (
 // somebody else's choice.
 const maxAuditText = 1024
 
-// printable escapes what a client must not write into a log: whole lines of
-// its own and commands to the terminal of who reads them.
-func printable(text string) string {
-	quoted := strconv.QuoteToGraphic(text)
-	return quoted[1 : len(quoted)-1]
-}
-
 // nameOf is the user's name for the log. Its length is the client's choice.
-func nameOf(meta ssh.ConnMetadata) string { return printable(shortName(meta)) }
+func nameOf(meta ssh.ConnMetadata) string { return wording.Escape(shortName(meta)) }
 
 func shortName(meta ssh.ConnMetadata) string { return fmt.Sprintf("%.64s", meta.User()) }
 
@@ -31,7 +24,7 @@ func shortName(meta ssh.ConnMetadata) string { return fmt.Sprintf("%.64s", meta.
 func (c *connection) label(key ssh.PublicKey) string {
 	label := kindOf(key) + " " + c.fingerprint(key)
 	if cert, ok := key.(*ssh.Certificate); ok {
-		id := printable(fmt.Sprintf("%.*s", maxAuditText, cert.KeyId))
+		id := wording.Escape(fmt.Sprintf("%.*s", maxAuditText, cert.KeyId))
 		label += fmt.Sprintf(" ID %s (serial %d) CA %s %s", id, cert.Serial, kindOf(cert.SignatureKey), c.fingerprint(cert.SignatureKey))
 	}
 	return label

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"buildenv/internal/netx"
 	"buildenv/sshd/sshdconfig"
 )
 
@@ -172,27 +173,8 @@ func network(family, address string) string {
 	return "tcp6"
 }
 
-// acceptPause is how long to wait after an error of accept(2) that is not the
-// end, too many open files for one: the next try would fail as well.
-const acceptPause = 100 * time.Millisecond
-
 func (s *Server) accept(l net.Listener) {
-	for {
-		c, err := l.Accept()
-		if err == nil {
-			s.welcome(c)
-			continue
-		}
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		s.inForce.Load().log.Error("accept", "error", err)
-		select {
-		case <-time.After(acceptPause):
-		case <-s.stopping.Done():
-			return
-		}
-	}
+	netx.Accept(l, s.stopping.Done(), s.welcome, func(err error) { s.inForce.Load().log.Error("accept", "error", err) })
 }
 
 // welcome serves a connection, unless it is turned away.

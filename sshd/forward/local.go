@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/crypto/ssh"
+
+	"buildenv/internal/wording"
 )
 
 // refusal is sshd's text for a channel that is not opened, with a reason beside it.
@@ -182,6 +184,5 @@ func join(host string, port uint32) string { return net.JoinHostPort(host, strco
 // printable escapes what a client must not write into a log, and shortens what
 // is longer than any name.
 func printable(text string) string {
-	quoted := strconv.QuoteToGraphic(fmt.Sprintf("%.256s", text))
-	return quoted[1 : len(quoted)-1]
+	return wording.Escape(fmt.Sprintf("%.256s", text))
 }

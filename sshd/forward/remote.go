@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"buildenv/internal/netx"
 )
 
 // Names of the requests that a Forwarder answers (RFC 4254, section 7.1; OpenSSH
@@ -183,31 +184,8 @@ func (f *Forwarder) serve(b *bound) {
 		go func() {
 			defer f.work.Done()
 			defer f.contain("listener")
-			f.accept(b, l)
+			netx.Accept(l, f.ctx.Done(), func(conn net.Conn) { f.welcome(b, conn) }, func(err error) { f.failed("accept for the client", err) })
 		}()
-	}
-}
-
-// acceptPause is how long to wait after an error of accept(2) that is not the
-// end, too many open files for one: the next try would fail as well.
-const acceptPause = 100 * time.Millisecond
-
-func (f *Forwarder) accept(b *bound, l net.Listener) {
-	for {
-		conn, err := l.Accept()
-		switch {
-		case err == nil:
-			f.welcome(b, conn)
-		case errors.Is(err, net.ErrClosed):
-			return
-		default:
-			f.failed("accept for the client", err)
-			select {
-			case <-time.After(acceptPause):
-			case <-f.ctx.Done():
-				return
-			}
-		}
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"buildenv/internal/wording"
 )
 
 // receiveFile takes one file's bytes, even when they cannot be written, for
@@ -15,7 +17,7 @@ func (t *transfer) receiveFile(h header, name string, when *times) error {
 	f, before, err := t.create(name, h.mode|unix.S_IWUSR)
 	if err != nil {
 		t.audit("receive", name, err)
-		return t.fail("%s: %s", name, reason(err))
+		return t.fail("%s: %s", name, wording.Reason(err))
 	}
 	defer f.Close()
 	if err := t.peer.accept(); err != nil {
@@ -89,7 +91,7 @@ func (t *transfer) receiveContent(f *os.File, size int64, name string) (written 
 			t.note(name, "", err)
 		}
 		if err != nil {
-			return written, t.breakOff("%s", reason(unix.EPIPE))
+			return written, t.breakOff("%s", wording.Reason(unix.EPIPE))
 		}
 		size -= int64(n)
 	}
@@ -128,7 +130,7 @@ func (t *transfer) note(name, what string, err error) {
 	}
 	t.failed = true
 	if t.noted == nil {
-		t.noted, t.complaint = err, name+": "+what+reason(err)
+		t.noted, t.complaint = err, name+": "+what+wording.Reason(err)
 	}
 }
 

@@ -25,8 +25,8 @@ import (
 	"path"
 	"strings"
 	"syscall"
-	"unicode/utf8"
 
+	"buildenv/internal/wording"
 	"buildenv/sshd/jail"
 
 	"golang.org/x/sys/unix"
@@ -71,7 +71,7 @@ func (c Command) Run(rw io.ReadWriter, j *jail.Jail, o Options) int {
 	paths, err := t.expandAll()
 	switch {
 	case err != nil:
-		t.fail("%s", reason(err))
+		t.fail("%s", wording.Reason(err))
 	case c.Sink:
 		err = t.receiveAll(paths)
 	default:
@@ -116,43 +116,9 @@ func (t *transfer) at(name string) string {
 
 // audit writes a record of what was done to a file.
 func (t *transfer) audit(event, name string, err error, more ...any) {
-	record := append([]any{"path", printable(path.Clean(t.at(name)))}, more...)
+	record := append([]any{"path", wording.UTF8(path.Clean(t.at(name)))}, more...)
 	if err != nil {
-		record = append(record, "error", cause(err))
+		record = append(record, "error", wording.Cause(err))
 	}
 	t.opts.Audit.Log(context.Background(), slog.LevelInfo, "scp."+event, record...)
-}
-
-// printable makes text of a name: JSON cannot carry other bytes.
-func printable(name string) string {
-	if utf8.ValidString(name) {
-		return name
-	}
-	const digits = "0123456789abcdef"
-	var b strings.Builder
-	for name != "" {
-		r, n := utf8.DecodeRuneInString(name)
-		if r == utf8.RuneError && n == 1 {
-			b.WriteString(`\x` + string([]byte{digits[name[0]>>4], digits[name[0]&15]}))
-		} else {
-			b.WriteString(name[:n])
-		}
-		name = name[n:]
-	}
-	return b.String()
-}
-
-// cause is the system's word for an error, or our own.
-func cause(err error) string {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return errno.Error()
-	}
-	return err.Error()
-}
-
-// reason is cause, as C programs print it.
-func reason(err error) string {
-	text := cause(err)
-	return strings.ToUpper(text[:1]) + text[1:]
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"buildenv/internal/wording"
 )
 
 var errTooLong = errors.New("line too long")
@@ -19,7 +21,7 @@ func (t *transfer) receiveAll(targets []string) error {
 	target := targets[0]
 	if t.Directory {
 		if err := t.verifyDirectory(target); err != nil {
-			return t.breakOff("%s: %s", target, reason(err))
+			return t.breakOff("%s: %s", target, wording.Reason(err))
 		}
 	}
 	return t.receive(target, true)
@@ -108,7 +110,7 @@ func (t *transfer) receiveOne(line, target string, into bool, when *times) error
 		return t.breakOff("protocol error: %s", err)
 	}
 	if leadsElsewhere(h.name) {
-		t.audit("receive", target, errors.New("unexpected file name"), "name", printable(h.name))
+		t.audit("receive", target, errors.New("unexpected file name"), "name", wording.UTF8(h.name))
 		return t.breakOff("error: unexpected filename: %s", h.name)
 	}
 	h.mode &^= t.mask()
@@ -130,14 +132,14 @@ func (t *transfer) receiveDirectory(h header, name string, when *times) error {
 	exists := err == nil
 	switch {
 	case exists && st.Mode&unix.S_IFMT != unix.S_IFDIR:
-		return t.fail("%s: %s", name, reason(unix.ENOTDIR))
+		return t.fail("%s: %s", name, wording.Reason(unix.ENOTDIR))
 	case exists && t.Preserve:
 		t.chmod(name, h.mode)
 	case !exists: // with the right to write into it, until it is complete
 		err = t.inJail(func() error { return unix.Mkdir(t.at(name), h.mode|unix.S_IRWXU) })
 		t.audit("mkdir", name, err, "mode", fmt.Sprintf("%04o", h.mode))
 		if err != nil {
-			return t.fail("%s: %s", name, reason(err))
+			return t.fail("%s: %s", name, wording.Reason(err))
 		}
 	}
 	if err := t.receive(name, false); err != nil {

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"buildenv/internal/wording"
 )
 
 // modeBits are the part of a mode that is sent: the sticky bit is not.
@@ -35,7 +37,7 @@ func (t *transfer) send(name string) error {
 	f, st, err := t.open(name)
 	if err != nil {
 		t.audit("send", name, err)
-		return t.fail("%s: %s", name, reason(err))
+		return t.fail("%s: %s", name, wording.Reason(err))
 	}
 	defer f.Close()
 	switch kind := st.Mode & unix.S_IFMT; {
@@ -82,7 +84,7 @@ func (t *transfer) sendFile(name string, f *os.File, st *unix.Stat_t) error {
 		return err
 	}
 	if readErr != nil {
-		t.fail("%s: %s", name, reason(readErr))
+		t.fail("%s: %s", name, wording.Reason(readErr))
 	} else {
 		t.peer.w.WriteByte(responseOK)
 	}
@@ -159,7 +161,7 @@ func (t *transfer) sendEntries(name string, f *os.File) error {
 			return nil
 		}
 		if err != nil {
-			return t.fail("%s: %s", name, reason(err))
+			return t.fail("%s: %s", name, wording.Reason(err))
 		}
 	}
 }

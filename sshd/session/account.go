@@ -3,8 +3,6 @@ package session
 import (
 	"bufio"
 	"cmp"
-	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -155,14 +153,4 @@ func isDirectory(name string) error {
 		err = &fs.PathError{Op: "chdir", Path: name, Err: unix.ENOTDIR}
 	}
 	return err
-}
-
-// reason is the system's word for an error, as C programs print it.
-func reason(err error) string {
-	var errno unix.Errno
-	if !errors.As(err, &errno) {
-		return fmt.Sprint(err)
-	}
-	text := errno.Error()
-	return strings.ToUpper(text[:1]) + text[1:]
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"buildenv/internal/wording"
 )
 
 // Exit statuses of a job that could not start, as POSIX shells have them
@@ -30,7 +32,7 @@ func notStarted(shell string, found, jailed bool, err error) failure {
 	if jailed {
 		where = "the image root"
 	}
-	f := failure{text: shell + ": " + reason(err), exit: exitNotExecutable}
+	f := failure{text: shell + ": " + wording.Reason(err), exit: exitNotExecutable}
 	switch {
 	case errors.Is(err, errEnding):
 		f = failure{text: "the build environment is ending; no new sessions", exit: exitNoSession}

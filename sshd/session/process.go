@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"buildenv/internal/wording"
 )
 
 // process is a job that leads an operating-system session of its own.
@@ -78,7 +80,7 @@ func (s *session) greet(where place, actual request) {
 		fmt.Fprintln(stderr, complaint)
 	}
 	if where.homeErr != nil && s.Jail == "" {
-		fmt.Fprintf(stderr, "Could not chdir to home directory %s: %s\n", s.Account.Home, reason(where.homeErr))
+		fmt.Fprintf(stderr, "Could not chdir to home directory %s: %s\n", s.Account.Home, wording.Reason(where.homeErr))
 	}
 }
 

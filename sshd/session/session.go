@@ -3,12 +3,13 @@ package session
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"buildenv/internal/wording"
 )
 
 // session is one session channel. The goroutine of serve owns the fields above
@@ -135,7 +136,7 @@ func (s *session) begin(kind string, payload []byte) (bool, func()) {
 		name := wanted.command
 		command, known := s.Policy.Subsystems[name]
 		if !known {
-			s.Log.Info(fmt.Sprintf("subsystem request for %.100s by user %s failed, subsystem not found", printable(name), s.Account.Name), "from", s.Remote)
+			s.Log.Info(fmt.Sprintf("subsystem request for %.100s by user %s failed, subsystem not found", wording.Escape(name), s.Account.Name), "from", s.Remote)
 			return false, nil
 		}
 		wanted.command, wanted.subsystem = command, name
@@ -185,7 +186,7 @@ func (s *session) runHere(actual, wanted request) {
 	where, err := s.survey(wanted)
 	defer s.removeAuthInfo(where.authInfo)
 	if err := s.record(where.shell); err != nil {
-		s.fail(failure{text: "this terminal has to be recorded, which is not possible now: " + reason(err), exit: exitRefused})
+		s.fail(failure{text: "this terminal has to be recorded, which is not possible now: " + wording.Reason(err), exit: exitRefused})
 		return
 	}
 	if !s.forced && actual.kind == "exec" && s.mayRunAnything() && s.runBuiltin(actual.command) {
@@ -228,25 +229,18 @@ func (s *session) agentSocket() string {
 // announcement is sshd's line about a session that starts. The text of a command
 // that the client chose is private; a forced one is the administrator's.
 func (s *session) announcement(actual, wanted request) string {
-	text := map[string]string{"shell": "shell", "exec": "command", "subsystem": fmt.Sprintf("subsystem '%.900s'", printable(wanted.subsystem))}[wanted.kind]
+	text := map[string]string{"shell": "shell", "exec": "command", "subsystem": fmt.Sprintf("subsystem '%.900s'", wording.Escape(wanted.subsystem))}[wanted.kind]
 	switch {
 	case s.Policy.ForceCommand != "" && s.Policy.ForcedByKey:
-		text = fmt.Sprintf("forced-command (key-option) '%.900s'", printable(actual.command))
+		text = fmt.Sprintf("forced-command (key-option) '%.900s'", wording.Escape(actual.command))
 	case s.Policy.ForceCommand != "":
-		text = fmt.Sprintf("forced-command (config) '%.900s'", printable(actual.command))
+		text = fmt.Sprintf("forced-command (config) '%.900s'", wording.Escape(actual.command))
 	}
 	if s.tty != nil {
 		text += " on " + strings.TrimPrefix(s.tty.name, "/dev/")
 	}
 	remote, port := Endpoint(s.Remote)
 	return fmt.Sprintf("Starting session: %s for %s from %s port %d id %d", text, s.Account.Name, remote, port, s.number-1)
-}
-
-// printable escapes what nobody but the administrator may write into the log:
-// whole lines, and commands to the terminal of who reads them.
-func printable(text string) string {
-	quoted := strconv.QuoteToGraphic(text)
-	return quoted[1 : len(quoted)-1]
 }
 
 // signal passes a signal on to the process group of the job (RFC 4254, section 6.9).

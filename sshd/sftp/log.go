@@ -1,14 +1,12 @@
 package sftp
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
+	"buildenv/internal/wording"
 )
 
 // A LogLevel is how much of what a client does goes to Options.Log (option -l
@@ -103,35 +101,11 @@ func (s *session) record(event string, err error) {
 		return
 	}
 	if err != nil {
-		s.noted = append(s.noted, "error", reason(err))
+		s.noted = append(s.noted, "error", wording.Cause(err))
 	}
 	s.opts.Audit.Info("sftp."+event, s.noted...)
 }
 
 // audited is a path of the client's for the audit: from the start directory,
 // and with bytes that are no text as escapes, since JSON cannot carry them.
-func (s *session) audited(path string) string { return printable(s.absolute(path)) }
-
-func printable(path string) string {
-	if utf8.ValidString(path) {
-		return path
-	}
-	var b strings.Builder
-	for i, r := range path {
-		if r == utf8.RuneError && path[i] != "\uFFFD"[0] {
-			fmt.Fprintf(&b, `\x%02x`, path[i])
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
-// reason is the system's word for an error, or our own.
-func reason(err error) string {
-	var errno unix.Errno
-	if errors.As(err, &errno) {
-		return errno.Error()
-	}
-	return err.Error()
-}
+func (s *session) audited(path string) string { return wording.UTF8(s.absolute(path)) }

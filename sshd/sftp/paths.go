@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"golang.org/x/sys/unix"
+
+	"buildenv/internal/wording"
 )
 
 // absolute is a path of the client's, seen from the start directory. It is
@@ -128,7 +130,7 @@ func (s *session) symlink(in *decoder, _ *packet) error {
 		return err
 	}
 	s.say(LogInfo, "symlink old %s new %s", quoted(target), quoted(name))
-	s.note("path", s.audited(name), "target", printable(target))
+	s.note("path", s.audited(name), "target", wording.UTF8(target))
 	link := s.absolute(name)
 	return s.inJail(func() error { return unix.Symlink(target, link) })
 }
