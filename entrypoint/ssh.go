@@ -131,6 +131,9 @@ func (s *sshServer) openLog(path string) (*slog.Logger, error) {
 
 // audit is what users do: in a file of its own, or with the job's log.
 func (s *sshServer) audit() (*slog.Logger, error) {
+	if err := s.job.cfg.auditOutside(s.job.root); err != nil {
+		return nil, err
+	}
 	f, err := s.job.cfg.auditFile()
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -101,4 +102,20 @@ func OpenRegular(name string) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// Outside is an error if an open file lies below the directory dir, or is it,
+// whatever links led to it.
+func Outside(f *os.File, dir string) error {
+	real, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return err
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(dir, real); err != nil || rel != ".." && !strings.HasPrefix(rel, "../") {
+		return fmt.Errorf("%s lies inside %s", real, dir)
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"buildenv/internal/fsx"
 )
 
 // errNotRecorded is returned when output has nowhere to be recorded.
@@ -228,17 +231,11 @@ func (s *session) recordingName(now time.Time) string {
 // its name. The directory may not lie in the jail: its users could change what
 // is recorded of them.
 func (r Recordings) create(name, jail string) (*os.File, error) {
-	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("record terminal: %w", err)
-	}
-	dir, err := os.OpenFile(r.Dir, unix.O_DIRECTORY, 0)
+	dir, err := r.open(jail)
 	if err != nil {
 		return nil, fmt.Errorf("record terminal: %w", err)
 	}
 	defer dir.Close()
-	if err := outside(dir, jail); err != nil {
-		return nil, fmt.Errorf("record terminal: %w", err)
-	}
 	for _, again := range []string{"", "-2", "-3", "-4"} { // after a restart numbers begin anew
 		file := name + again + ".cast"
 		var fd int
@@ -253,20 +250,31 @@ func (r Recordings) create(name, jail string) (*os.File, error) {
 	return nil, fmt.Errorf("record terminal: %s/%s.cast: %w", r.Dir, name, err)
 }
 
-// outside is an error if an open directory lies in a jail or is the jail.
-func outside(dir *os.File, jail string) error {
-	if jail == "" {
-		return nil
+// open makes the directory if there is none. Nothing is made in a jail.
+func (r Recordings) open(jail string) (*os.File, error) {
+	existing := r.Dir
+	for _, err := os.Lstat(existing); errors.Is(err, fs.ErrNotExist); _, err = os.Lstat(existing) {
+		existing = filepath.Dir(existing)
 	}
-	real, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
+	parent, err := openOutside(existing, jail)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if jail, err = filepath.EvalSymlinks(jail); err != nil {
-		return err
+	parent.Close()
+	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
+		return nil, err
 	}
-	if rel, err := filepath.Rel(jail, real); err != nil || rel != ".." && !strings.HasPrefix(rel, "../") {
-		return fmt.Errorf("%s lies inside the jail %s", real, jail)
+	return openOutside(r.Dir, jail) // which may be another one by now
+}
+
+func openOutside(name, jail string) (*os.File, error) {
+	dir, err := os.OpenFile(name, unix.O_DIRECTORY, 0)
+	if err != nil || jail == "" {
+		return dir, err
 	}
-	return nil
+	if err := fsx.Outside(dir, jail); err != nil {
+		dir.Close()
+		return nil, err
+	}
+	return dir, nil
 }
