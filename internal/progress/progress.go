@@ -26,6 +26,7 @@ const (
 type Meter struct {
 	state
 	done    atomic.Int64
+	total   atomic.Int64
 	stop    chan struct{}
 	stopped sync.WaitGroup
 	once    sync.Once
@@ -35,7 +36,8 @@ type Meter struct {
 // nobody knows how many. The bar goes to w when that is a terminal, otherwise
 // lines go to log. Done ends it.
 func Start(w io.Writer, log *slog.Logger, what string, total int64) *Meter {
-	m := &Meter{state: state{what: what, total: total, begin: time.Now()}, stop: make(chan struct{})}
+	m := &Meter{state: state{what: what, begin: time.Now()}, stop: make(chan struct{})}
+	m.total.Store(total)
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		m.stopped.Go(func() { m.report(redraw, func(s state) { draw(f, s) }) })
 	} else {
@@ -46,6 +48,12 @@ func Start(w io.Writer, log *slog.Logger, what string, total int64) *Meter {
 
 // Set tells how many bytes are done.
 func (m *Meter) Set(n int64) { m.done.Store(n) }
+
+// Of tells how many bytes are done, and how many there are in all.
+func (m *Meter) Of(done, total int64) {
+	m.total.Store(total)
+	m.done.Store(done)
+}
 
 // Add tells that n more bytes are done.
 func (m *Meter) Add(n int64) { m.done.Add(n) }
@@ -80,6 +88,6 @@ func (m *Meter) report(pace time.Duration, show func(state)) {
 // at is the state for one report.
 func (m *Meter) at(now time.Time, last bool) state {
 	s := m.state
-	s.done, s.elapsed, s.last = m.done.Load(), now.Sub(s.begin), last
+	s.done, s.total, s.elapsed, s.last = m.done.Load(), m.total.Load(), now.Sub(s.begin), last
 	return s
 }

@@ -105,7 +105,7 @@ func TestTerminal(t *testing.T) {
 	if first, err := lines.ReadString('K'); err != nil || !strings.Contains(first, "packing [>") {
 		t.Errorf("first bar %q, error %v", first, err)
 	}
-	m.Set(10)
+	m.Of(10, 10)
 	m.Done()
 	rest, err := lines.ReadString('\n')
 	if err != nil || !strings.Contains(rest, "100%  10 B of 10 B") {
