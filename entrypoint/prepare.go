@@ -73,7 +73,7 @@ func prepare(ctx context.Context, s streams, log *slog.Logger, parent, src strin
 	meter := progress.Start(s.err, log, "unpacking", 0)
 	defer meter.Done()
 	log.Info("unpacking the image root", "from", src, "to", dst)
-	if err := source.Unpack(ctx, src, dst, source.Options{Progress: meter.Set, Log: log}); err != nil {
+	if err := source.Unpack(ctx, src, dst, source.Options{Progress: meter.Of, Log: log}); err != nil {
 		return err
 	}
 	root, err := rootfs.Open(dst)

@@ -39,12 +39,11 @@ var ErrTooBig = errors.New("more than the limit")
 
 // Options say how a source is unpacked. The zero value means the defaults.
 type Options struct {
-	// Progress is told now and then how many bytes of content have been
-	// written; nil for nobody. Calls do not overlap. For a squashfs it is how
-	// much of the archive has been read.
-	Progress func(bytes int64)
+	// Progress is told now and then how many bytes of content have been written,
+	// total being 0 as nobody knows it; for a squashfs it is how many bytes of the
+	// archive have been read. nil is nobody to tell. Calls do not overlap.
+	Progress func(done, total int64)
 	// MaxBytes bounds the content of all files, holes included; 0 means 256 GiB.
-	// It is not checked for a squashfs, which cannot tell before it is unpacked.
 	MaxBytes int64
 	// MaxEntries bounds the number of names; 0 means 20 million.
 	MaxEntries int64
@@ -54,7 +53,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	if o.Progress == nil {
-		o.Progress = func(int64) {}
+		o.Progress = func(_, _ int64) {}
 	}
 	if o.MaxBytes == 0 {
 		o.MaxBytes = defaultMaxBytes

@@ -2,20 +2,21 @@ package source
 
 import (
 	"context"
-	"fmt"
 
 	"buildenv/artifacts/squashfs"
 )
 
-// unpackSquashfs makes the directory dst, if the archive does not claim to hold
-// more than it may.
+// unpackSquashfs makes the directory dst, within the limits of opts.
 func unpackSquashfs(ctx context.Context, src, dst string, opts Options) error {
-	inodes, err := squashfs.Inodes(src)
-	if err != nil {
-		return err
-	}
-	if inodes > opts.MaxEntries {
-		return fmt.Errorf("%w of %d entries: %d", ErrTooBig, opts.MaxEntries, inodes)
-	}
-	return squashfs.Unpack(ctx, src, dst, squashfs.UnpackOptions{Progress: opts.Progress, Log: opts.Log})
+	b := &budget{maxBytes: opts.MaxBytes, maxEntries: opts.MaxEntries, progress: func(int64) {}}
+	return squashfs.Unpack(ctx, src, dst, squashfs.UnpackOptions{
+		Allow: func(bytes int64) error {
+			if err := b.entry(ctx); err != nil {
+				return err
+			}
+			return b.grow(ctx, bytes)
+		},
+		Progress: opts.Progress,
+		Log:      opts.Log,
+	})
 }

@@ -41,7 +41,7 @@ type tree struct {
 func newTree(root *rootfs.Root, opts Options) *tree {
 	return &tree{
 		root:   root,
-		budget: &budget{maxBytes: opts.MaxBytes, maxEntries: opts.MaxEntries, progress: opts.Progress},
+		budget: &budget{maxBytes: opts.MaxBytes, maxEntries: opts.MaxEntries, progress: func(n int64) { opts.Progress(n, 0) }},
 		log:    opts.Log,
 		buffer: make([]byte, readBlock),
 		dirs: map[string]rootfs.Meta{

@@ -117,17 +117,17 @@ func toolOptions(opts artifacts.PackOptions) ([]string, error) {
 	return options, nil
 }
 
-// compressions are the compressors' levels: the one taken by default and the
+// toolCompressions are the compressors' levels: the one taken by default and the
 // highest, 0 for one without levels. Level 6 of gzip is the default, because
 // the tool's own, 9, costs four times the processor time for half a per cent
 // of size; level 3 of zstd for a similar reason.
-var compressions = map[string]struct{ level, highest int }{
+var toolCompressions = map[string]struct{ level, highest int }{
 	"gzip": {6, 9}, "zstd": {3, 22}, "xz": {}, "none": {},
 }
 
 func compressionOptions(name string, level int) ([]string, error) {
 	name = cmp.Or(name, "gzip")
-	c, known := compressions[name]
+	c, known := toolCompressions[name]
 	switch {
 	case !known:
 		return nil, fmt.Errorf("compression %q: want gzip, zstd, xz or none", name)

@@ -1,7 +1,7 @@
-// Package squashfs makes and unpacks squashfs archives of image roots by
-// driving mksquashfs(1) and unsquashfs(1).
+// Package squashfs reads squashfs archives of image roots, and makes them by
+// driving mksquashfs(1).
 //
-// The tools do the work; the package sees to what a job needs around them:
+// The tool makes them; the package sees to what a job needs around it:
 //
 //   - an archive or a tree is there whole or not at all: until it is complete
 //     it has a temporary name beside its own;
@@ -22,18 +22,9 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
-	"sync"
-	"time"
 
 	"buildenv/internal/execx"
 )
-
-// magic is how a superblock begins (linux/magic.h, SQUASHFS_MAGIC, in little endian).
-const magic = "hsqs"
-
-// Is tells whether a file that begins with header is a squashfs archive. Four
-// bytes are enough.
-func Is(header []byte) bool { return strings.HasPrefix(string(header), magic) }
 
 // keptLines is how many lines of a tool's output an error shows: the reason
 // stands at the end.
@@ -59,30 +50,4 @@ func runTool(ctx context.Context, cmd *exec.Cmd, hear func(line string), started
 		return fmt.Errorf("%s: %w", tool, err)
 	}
 	return fmt.Errorf("%s: %s: %w", tool, strings.Join(last, "; "), err)
-}
-
-// progressPace is how often progress is looked at.
-const progressPace = 500 * time.Millisecond
-
-// every calls f at that pace until the function returned is called; f does not
-// run any more when that returns.
-func every(pace time.Duration, f func()) (stop func()) {
-	end := make(chan struct{})
-	var ended sync.WaitGroup
-	ended.Go(func() {
-		tick := time.NewTicker(pace)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				f()
-			case <-end:
-				return
-			}
-		}
-	})
-	return func() {
-		close(end)
-		ended.Wait()
-	}
 }

@@ -156,11 +156,11 @@ func TestPackAndUnpack(t *testing.T) {
 			wantSame(t, root, mountAt(t, "-o", "loop,ro", archive, t.TempDir()))
 
 			tree := filepath.Join(dir, "tree")
-			must(t, Unpack(t.Context(), archive, tree, UnpackOptions{Progress: last.Store}))
+			must(t, Unpack(t.Context(), archive, tree, UnpackOptions{Progress: func(n, _ int64) { last.Store(n) }}))
 			wantSame(t, root, tree)
 			wantOnly(t, dir, "image.sqsh", "tree")
-			if last.Load() != int64(len(content)) {
-				t.Errorf("progress ended at %d, want %d", last.Load(), len(content))
+			if last.Load() > int64(len(content)) || last.Load() <= int64(len(content))-paddedTo {
+				t.Errorf("progress ended at %d, want %d without the padding", last.Load(), len(content))
 			}
 		})
 	}
@@ -181,7 +181,7 @@ func TestDiskFullLeavesNothing(t *testing.T) {
 	for name, step := range steps {
 		t.Run(name, func(t *testing.T) {
 			err := step()
-			if err == nil || !strings.Contains(err.Error(), "No space left on device") {
+			if err == nil || !strings.Contains(strings.ToLower(err.Error()), "no space left on device") {
 				t.Errorf("error %v, want no space left", err)
 			}
 			wantOnly(t, small)
@@ -214,12 +214,6 @@ func TestMissingTool(t *testing.T) {
 	dir := t.TempDir()
 	err := Packer{Log: slog.New(slog.DiscardHandler)}.Pack(t.Context(), dir, filepath.Join(dir, "a"), artifacts.PackOptions{})
 	if want := "pack " + dir + ": mksquashfs: executable file not found in $PATH: install squashfs-tools"; err == nil || err.Error() != want {
-		t.Errorf("error %v, want %s", err, want)
-	}
-	archive := filepath.Join(t.TempDir(), "a")
-	must(t, os.WriteFile(archive, nil, 0o644))
-	err = Unpack(t.Context(), archive, filepath.Join(dir, "tree"), UnpackOptions{})
-	if want := "unsquashfs: executable file not found in $PATH: install squashfs-tools"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
 	wantOnly(t, dir)

@@ -1,45 +1,61 @@
 package squashfs
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
+	"runtime"
+	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
 // UnpackOptions say how an archive is unpacked. The zero value means silence.
 type UnpackOptions struct {
-	// Progress is told now and then how many bytes of the archive have been read; nil for nobody.
-	Progress func(read int64)
+	Processors int // 0: all
+	// Allow is asked before each entry, with the bytes of its content; an error
+	// ends the unpacking. nil allows everything.
+	Allow func(bytes int64) error
+	// Progress is told now and then how many of the archive's bytes have been
+	// read; nil for nobody. Calls do not overlap.
+	Progress func(done, total int64)
 	// Log is told which extended attributes this file system or process cannot
 	// set, which is no reason to stop; nil for nobody.
 	Log *slog.Logger
 }
 
-// Unpack makes the directory dir from an archive with unsquashfs. dir must not
-// exist or be empty, and not be a mount point; on error it is as it was.
-// Owners, modes, times and devices that cannot be set as the archive has them
-// are an error.
+// Unpack makes the directory dir from an archive. dir must not exist or be
+// empty, and not be a mount point; on error it is as it was. Owners, modes,
+// times and devices that cannot be set as the archive has them are an error.
 func Unpack(ctx context.Context, archive, dir string, opts UnpackOptions) error {
-	info, err := os.Stat(archive)
+	f, err := os.Open(archive)
 	if err != nil {
 		return err
 	}
-	if archive, err = filepath.Abs(archive); err != nil { // nothing that could be taken for an option
+	defer f.Close()
+	progress := &counter{}
+	a, err := Open(countingReader{f, progress})
+	if err != nil {
 		return err
 	}
-	if dir, err = filepath.Abs(dir); err != nil {
+	progress.total.Store(int64(a.sb.Size))
+	defer watch(progress, opts.Progress)()
+	if err := a.Unpack(ctx, dir, opts); err != nil {
+		return err
+	}
+	progress.done.Store(int64(a.sb.Size)) // blocks that files share are read once
+	return nil
+}
+
+// Unpack makes the directory dir of the archive; the function of that name says how.
+func (a *Archive) Unpack(ctx context.Context, dir string, opts UnpackOptions) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
 		return err
 	}
 	if err := mustBeEmpty(dir); err != nil {
@@ -50,75 +66,15 @@ func Unpack(ctx context.Context, archive, dir string, opts UnpackOptions) error 
 		return err
 	}
 	defer os.RemoveAll(tree) // renamed by then when all went well
-
-	// The tool wants to make the directory itself; -force would let it use this one
-	// but also overwrite names that stand twice in a forged archive.
 	content := filepath.Join(tree, "root")
-	if err := runUnpack(ctx, archive, content, info.Size(), opts); err != nil {
+	if err := os.Mkdir(content, 0o700); err != nil {
 		return err
+	}
+	if err := a.fill(ctx, content, opts); err != nil {
+		return fmt.Errorf("unpack squashfs: %w", err)
 	}
 	// rename(2) replaces an empty directory, os.Rename refuses to.
 	return os.NewSyscallError("rename", unix.Rename(content, dir))
-}
-
-// queue bounds each of the tool's two buffers, in MiB. By itself it takes 256
-// for each, which makes it no faster.
-const queue = "64"
-
-func runUnpack(ctx context.Context, archive, content string, size int64, opts UnpackOptions) error {
-	cmd := exec.Command("unsquashfs", "-no-progress", "-quiet",
-		"-data-queue", queue, "-frag-queue", queue, "-dest", content, archive)
-	report := func(int64) {}
-	if opts.Progress != nil {
-		report = opts.Progress
-	}
-	var said complaints
-	stop := func() {}
-	err := runTool(ctx, cmd, said.hear, func(pid int) {
-		stop = every(progressPace, func() {
-			if n := bytesRead(pid); n > 0 {
-				report(min(n, size))
-			}
-		})
-	})
-	stop()
-	if said.onlyAttributes(err) {
-		if opts.Log != nil {
-			opts.Log.Warn("extended attributes are not kept here", "files", said.attributes, "first", said.first)
-		}
-		err = nil
-	}
-	if err == nil {
-		report(size)
-	}
-	return err
-}
-
-// complaints sorts what unsquashfs says about what it could not do.
-type complaints struct {
-	attributes int    // lines about extended attributes
-	first      string // the first of them
-	others     int
-}
-
-func (c *complaints) hear(line string) {
-	switch {
-	case strings.TrimSpace(line) == "":
-	case !strings.Contains(line, "xattr"):
-		c.others++
-	default:
-		if c.attributes++; c.attributes == 1 {
-			c.first = line
-		}
-	}
-}
-
-// onlyAttributes judges the exit status: 2 means that something was left out
-// (unsquashfs(1), EXIT STATUS), which may be what an unprivileged process or a
-// simple file system must do without.
-func (c *complaints) onlyAttributes(err error) bool {
-	var exit *exec.ExitError
-	return errors.As(err, &exit) && exit.ExitCode() == 2 && c.attributes > 0 && c.others == 0
 }
 
 func mustBeEmpty(dir string) error {
@@ -132,34 +88,219 @@ func mustBeEmpty(dir string) error {
 	return err
 }
 
-// bytesRead is how much a process has read by now, 0 when the kernel does not
-// tell (proc_pid_io(5)).
-func bytesRead(pid int) int64 {
-	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/io")
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if count, ok := strings.CutPrefix(lines.Text(), "rchar: "); ok {
-			n, _ := strconv.ParseInt(count, 10, 64)
-			return n
-		}
-	}
-	return 0
+// unpacker makes a tree. One goroutine walks the archive and makes directories
+// and all that has no content; files are made by the others.
+type unpacker struct {
+	archive *Archive
+	opts    UnpackOptions
+	ctx     context.Context
+	jobs    chan func(*scratch) error
+	seen    map[ref]bool   // directories
+	linked  map[ref]string // where files with more than one name have been made
+	root    int            // descriptor of the new root
+	lost    lostXattrs
 }
 
-// Inodes reads from an archive's superblock how many inodes it claims to have
-// (linux/fs/squashfs/squashfs_fs.h: magic, inodes, … each 32 bits).
-func Inodes(archive string) (int64, error) {
-	f, err := os.Open(archive)
+// scratch is what a goroutine needs for blocks.
+type scratch struct{ block, stored []byte }
+
+// queuedJobs bounds the files, and so their directories, that are open.
+const queuedJobs = 64
+
+func (a *Archive) fill(ctx context.Context, dir string, opts UnpackOptions) error {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	defer f.Close()
-	superblock := make([]byte, 96)
-	if _, err := io.ReadFull(f, superblock); err != nil {
-		return 0, fmt.Errorf("read superblock: %s: truncated: %w", archive, io.ErrUnexpectedEOF)
+	defer unix.Close(fd)
+	if opts.Processors == 0 {
+		opts.Processors = runtime.GOMAXPROCS(0)
 	}
-	return int64(binary.LittleEndian.Uint32(superblock[4:])), nil
+	group, ctx := errgroup.WithContext(ctx)
+	u := &unpacker{
+		archive: a, opts: opts, ctx: ctx, jobs: make(chan func(*scratch) error, queuedJobs),
+		seen: map[ref]bool{}, linked: map[ref]string{}, root: fd,
+	}
+	for range opts.Processors {
+		group.Go(u.work)
+	}
+	group.Go(func() error {
+		defer close(u.jobs)
+		return u.walk(dir)
+	})
+	err = group.Wait()
+	u.lost.report(opts.Log)
+	return err
+}
+
+// work does jobs until there are no more. After an error the remaining ones are
+// still called, for they hold open files, but do nothing.
+func (u *unpacker) work() error {
+	size := u.archive.sb.BlockSize
+	s := &scratch{make([]byte, size), make([]byte, size)}
+	var first error
+	for job := range u.jobs {
+		if err := job(s); first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// folder is a directory in the making. It gets its metadata when nothing is
+// made in it any more.
+type folder struct {
+	u     *unpacker
+	fd    int
+	path  string // from the root, for messages and links
+	inode *Inode
+	outer *folder
+	users atomic.Int32 // jobs and folders in it, and the walk
+}
+
+func (f *folder) enter() { f.users.Add(1) }
+
+func (f *folder) leave() error {
+	if f.users.Add(-1) > 0 {
+		return nil
+	}
+	err := f.u.finish(f.fd, f.path, f.inode)
+	unix.Close(f.fd)
+	if f.outer != nil {
+		err = errors.Join(err, f.outer.leave())
+	}
+	return err
+}
+
+func (u *unpacker) walk(dir string) error {
+	i, err := u.archive.inode(ref(u.archive.sb.Root))
+	if err != nil {
+		return err
+	}
+	if !i.isDirectory() {
+		return malformed("the root is no directory")
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return u.fill(&folder{u: u, fd: fd, path: ".", inode: i}, 0)
+}
+
+// fill makes what is in a directory.
+func (u *unpacker) fill(f *folder, depth int) (err error) {
+	f.enter()
+	defer func() { err = errors.Join(err, f.leave()) }()
+	if u.seen[f.inode.ref] || depth > maxDepth {
+		return malformed("%q: a directory in itself, or in two places, or too deep", f.path)
+	}
+	u.seen[f.inode.ref] = true
+	entries, err := u.archive.readDirectory(f.inode)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := u.ctx.Err(); err != nil {
+			return context.Cause(u.ctx)
+		}
+		if err := u.entry(f, e, depth); err != nil {
+			return fmt.Errorf("%q: %w", join(f.path, e.Name), err)
+		}
+	}
+	return nil
+}
+
+func (u *unpacker) entry(f *folder, e Entry, depth int) error {
+	i, err := u.archive.inode(e.ref)
+	if err != nil {
+		return err
+	}
+	if typeOf(i.Mode) != e.kind {
+		return malformed("an inode of another type than its entry")
+	}
+	first, again := u.linked[i.ref]
+	if err := u.allow(i, again); err != nil {
+		return err
+	}
+	if i.isDirectory() {
+		return u.directory(f, e.Name, i, depth)
+	}
+	if again {
+		return u.link(first, f.fd, e.Name)
+	}
+	if i.Links > 1 {
+		u.linked[i.ref] = join(f.path, e.Name)
+	}
+	if i.isFile() {
+		return u.file(f, e.Name, i)
+	}
+	return u.special(f, e.Name, i)
+}
+
+// allow asks whether an entry may be made. Another name of a file has no content of its own.
+func (u *unpacker) allow(i *Inode, again bool) error {
+	switch {
+	case u.opts.Allow == nil:
+		return nil
+	case again:
+		return u.opts.Allow(0)
+	}
+	return u.opts.Allow(int64(min(i.Size, 1<<62)))
+}
+
+func (u *unpacker) directory(f *folder, name string, i *Inode, depth int) error {
+	if err := unix.Mkdirat(f.fd, name, 0o700); err != nil {
+		return os.NewSyscallError("mkdir", err)
+	}
+	fd, err := openFolder(f.fd, name)
+	if err != nil {
+		return err
+	}
+	f.enter()
+	return u.fill(&folder{u: u, fd: fd, path: join(f.path, name), inode: i, outer: f}, depth+1)
+}
+
+func openFolder(at int, name string) (int, error) {
+	fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	return fd, os.NewSyscallError("open", err)
+}
+
+// link gives a file another name. Its first name is in a directory that may be
+// closed by now, and is found again name by name.
+func (u *unpacker) link(first string, at int, name string) error {
+	dir, base, err := u.find(first)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	return os.NewSyscallError("link", unix.Linkat(dir, base, at, name, 0))
+}
+
+// special makes what has no content.
+func (u *unpacker) special(f *folder, name string, i *Inode) (err error) {
+	if i.format() == unix.S_IFLNK {
+		err = os.NewSyscallError("symlink", unix.Symlinkat(i.Target, f.fd, name))
+	} else {
+		err = os.NewSyscallError("mknod", unix.Mknodat(f.fd, name, i.format()|0o600, int(decodeDevice(i.Device))))
+	}
+	if err != nil {
+		return privilege(err)
+	}
+	return u.finishNamed(f, name, i)
+}
+
+// decodeDevice turns the kernel's form of a device number on disk
+// (linux/kdev_t.h, new_decode_dev) into that of mknod(2).
+func decodeDevice(d uint32) uint64 { return unix.Mkdev(d>>8&0xfff, d&0xff|d>>12&0xfff00) }
+
+func encodeDevice(d uint64) uint32 {
+	major, minor := unix.Major(d), unix.Minor(d)
+	return minor&0xff | major<<8 | minor&^0xff<<12
+}
+
+func privilege(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w (devices and owners need root)", err)
+	}
+	return err
 }

@@ -26,10 +26,14 @@ var rooms = map[string][]string{
 	"sshd/forward":    {"buildenv/sshd/jail", "golang.org/x/crypto/ssh"},
 	"sshd/jail":       {},
 
-	"artifacts":           {},
-	"artifacts/source":    {"buildenv/artifacts/...", "github.com/klauspost/compress/..."},
-	"artifacts/rootfs":    {"buildenv/artifacts", "github.com/cyphar/filepath-securejoin/...", "github.com/moby/sys/mountinfo"},
-	"artifacts/squashfs":  {"buildenv/artifacts", "github.com/klauspost/compress/...", "github.com/moby/sys/mountinfo"},
+	"artifacts":        {},
+	"artifacts/source": {"buildenv/artifacts/...", "github.com/klauspost/compress/..."},
+	"artifacts/rootfs": {"buildenv/artifacts", "github.com/cyphar/filepath-securejoin/...", "github.com/moby/sys/mountinfo"},
+	"artifacts/squashfs": {
+		"buildenv/artifacts", "github.com/klauspost/compress/...",
+		"github.com/anchore/go-lzo", "github.com/pierrec/lz4/v4", "github.com/ulikunitz/xz/...",
+		"github.com/moby/sys/mountinfo",
+	},
 	"artifacts/oci":       {"buildenv/artifacts", "github.com/google/go-containerregistry/..."},
 	"artifacts/bundle":    {"buildenv/artifacts", "buildenv/artifacts/rootfs"},
 	"artifacts/store/dir": {"buildenv/artifacts", "github.com/google/uuid"},
