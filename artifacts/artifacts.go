@@ -131,9 +131,18 @@ type Registry interface {
 type PackOptions struct {
 	Compression string // gzip (default), zstd, xz or none
 	Level       int    // 0: the compressor's default here
+	BlockSize   int    // bytes, a power of two from 4 KiB to 1 MiB; 0: 128 KiB
 	Processors  int    // 0: all
-	// Progress is told now and then how many bytes the archive has; nil for nobody.
-	Progress func(written int64)
+	// Epoch, in seconds since 1970, is the latest time that a file in the archive
+	// has (SOURCE_DATE_EPOCH); nil: each file's own.
+	Epoch *int64
+	// Created is the archive's own time; nil: Epoch, or without that the time of
+	// the newest file, so that the same root makes the same archive.
+	Created *int64
+	Exclude []string // paths below the root that are left out
+	// Progress is told now and then how many of the files' bytes are packed; nil
+	// for nobody. Calls do not overlap.
+	Progress func(done, total int64)
 }
 
 // Packer makes an archive of an image root.

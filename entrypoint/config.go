@@ -12,6 +12,8 @@ import (
 	"github.com/kelseyhightower/envconfig"
 
 	"buildenv/agent"
+	"buildenv/artifacts"
+	"buildenv/artifacts/squashfs"
 	"buildenv/internal/redact"
 )
 
@@ -57,6 +59,7 @@ type Config struct {
 	S3Validate     *string       `envconfig:"S3_SSL_VALIDATE" empty:"keep" desc:"false, off, no, f, 0 or empty: S3's certificate is not verified; true or unset: it is; else the path of a CA bundle"`
 	S3Verify       *string       `envconfig:"S3_SSL_VERIFY" empty:"keep" desc:"the same, under its other name; S3_SSL_VALIDATE wins"`
 	HelperTimeout  int           `envconfig:"IMS_PYTHON_HELPER_TIMEOUT" default:"720" desc:"seconds that registering may take"`
+	SourceDate     *int64        `envconfig:"SOURCE_DATE_EPOCH" desc:"seconds since 1970: the archive's time, and the latest that a file in it has; unset: each file's own, and the newest of them"`
 	LogLevel       string        `envconfig:"LOG_LEVEL" default:"INFO" desc:"DEBUG, INFO, WARNING, ERROR or CRITICAL"`
 
 	Role               string `envconfig:"BUILDENV_ROLE" desc:"buildenv's own: environment or standalone; default: standalone when ARTIFACT_STORE or S3_ENDPOINT is set, else environment"`
@@ -163,6 +166,9 @@ func (c *Config) validate() []error {
 	if c.RemoteHeartbeatCount < 1 {
 		problems = append(problems, fmt.Errorf("REMOTE_HEARTBEAT_TIMEOUT_COUNT: %d: must be at least 1", c.RemoteHeartbeatCount))
 	}
+	if err := squashfs.CheckOptions(artifacts.PackOptions{Epoch: c.SourceDate}); err != nil {
+		problems = append(problems, fmt.Errorf("SOURCE_DATE_EPOCH: %w", err))
+	}
 	if c.HelperTimeout < 1 {
 		problems = append(problems, fmt.Errorf("IMS_PYTHON_HELPER_TIMEOUT: %d: must be at least 1 second", c.HelperTimeout))
 	}
@@ -186,6 +192,12 @@ func (c *Config) validateStandalone() []error {
 		problems = append(problems, errors.New("IMAGE_ROOT_ARCHIVE_NAME: empty: the image needs a name"))
 	}
 	return problems
+}
+
+// packOptions are those of flags with what the environment adds.
+func (c *Config) packOptions(flags artifacts.PackOptions) artifacts.PackOptions {
+	flags.Epoch = c.SourceDate
+	return flags
 }
 
 func isTrue(value string) bool { return strings.EqualFold(value, "true") }

@@ -28,7 +28,7 @@ func newDemoCommand(s streams) *cobra.Command {
 		Long: `Makes a small image root of programs of this machine, opens it to SSH users in a
 jail, logs in with the real ssh and sftp clients to change it, marks it complete
 and packages it. Everything it makes is in the folder that it prints. Needs root,
-ssh, sftp and mksquashfs.`,
+ssh and sftp.`,
 		Example: "  buildenv demo\n  buildenv demo --dir /srv/demo",
 		Args:    args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -96,7 +96,7 @@ func (d *demo) checkMachine() error {
 	if os.Geteuid() != 0 {
 		return errors.New("demo: needs root, to jail the session in the image root: sudo make demo")
 	}
-	for tool, where := range map[string]string{"ssh": "openssh-client", "sftp": "openssh-client", "mksquashfs": "squashfs-tools"} {
+	for tool, where := range map[string]string{"ssh": "openssh-client", "sftp": "openssh-client"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return fmt.Errorf("demo: %s is not installed: apt-get install %s", tool, where)
 		}

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"buildenv/agent"
 	"buildenv/artifacts"
@@ -55,9 +57,33 @@ func (f *packageFlags) register(c *cobra.Command) {
 	flags.StringVar(&f.boot.kernel, "kernel", "", "kernel in /boot (default $KERNEL_FILENAME or vmlinuz; Image on aarch64)")
 	flags.StringVar(&f.boot.initrd, "initrd", "", "initrd in /boot (default $INITRD_FILENAME or initrd)")
 	flags.StringVar(&f.boot.parameters, "parameters", "", "kernel parameters file in /boot (default $KERNEL_PARAMETERS_FILENAME)")
-	flags.StringVar(&f.pack.Compression, "compression", "gzip", "gzip, zstd, xz or none")
-	flags.IntVar(&f.pack.Level, "level", 0, "compression level (default: the compressor's best trade)")
+	registerPack(flags, &f.pack)
 	flags.BoolVar(&f.asJSON, "json", false, "print the image and its manifest as JSON")
+}
+
+// registerPack adds the flags that describe an archive.
+func registerPack(flags *pflag.FlagSet, pack *artifacts.PackOptions) {
+	flags.StringVar(&pack.Compression, "compression", "gzip", "gzip, zstd, xz or none")
+	flags.IntVar(&pack.Level, "level", 0, "compression level: gzip 1 to 9, zstd 1 to 22 (default 6 and 3)")
+	flags.Var(optional{&pack.Created}, "mkfs-time", "the archive's own time, in seconds since 1970 (default $SOURCE_DATE_EPOCH or the newest file's)")
+}
+
+// optional is a flag whose absence is not zero.
+type optional struct{ value **int64 }
+
+func (o optional) Type() string { return "int" }
+
+func (o optional) String() string {
+	if *o.value == nil {
+		return ""
+	}
+	return strconv.FormatInt(**o.value, 10)
+}
+
+func (o optional) Set(text string) error {
+	n, err := strconv.ParseInt(text, 10, 64)
+	*o.value = &n
+	return err
 }
 
 // check complains about flags that must be given, by pairs of name and value,
@@ -116,7 +142,7 @@ func (f *packageFlags) run(ctx context.Context, s streams) error {
 	}
 	defer os.RemoveAll(work)
 	p := &agent.Publisher{Store: st.objects, Registry: st.registry, Packer: squashfs.Packer{Log: log},
-		Pack: f.pack, WorkDir: work, Log: log}
+		Pack: cfg.packOptions(f.pack), WorkDir: work, Log: log}
 	result, err := publishRoot(ctx, s.err, p,
 		agent.Order{Root: f.root, Name: cfg.ImageName, Arch: cfg.Arch, Job: f.job},
 		bootNames{cfg.KernelFilename, cfg.InitrdFilename, cfg.ParametersName})

@@ -22,7 +22,7 @@ func (j *job) publisher(st store, pack artifacts.PackOptions) *agent.Publisher {
 		Store:    st.objects,
 		Registry: st.registry,
 		Packer:   squashfs.Packer{Log: j.log},
-		Pack:     pack,
+		Pack:     j.cfg.packOptions(pack),
 		WorkDir:  j.cfg.ImageRootParent,
 		Log:      j.log,
 	}
@@ -57,7 +57,7 @@ func publishRoot(ctx context.Context, stderr io.Writer, p *agent.Publisher, orde
 	order.Root = root.Path()
 	meter := progress.Start(stderr, p.Log, "packaging", 0)
 	defer meter.Done()
-	p.Pack.Progress = meter.Set
+	p.Pack.Progress = meter.Of
 	return p.Publish(ctx, order)
 }
 

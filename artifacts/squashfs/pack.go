@@ -3,30 +3,29 @@ package squashfs
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
+	"math/bits"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
+	"runtime"
+
+	"golang.org/x/sys/unix"
 
 	"buildenv/artifacts"
 	"buildenv/internal/fsx"
 )
 
-// Packer makes archives with mksquashfs.
+// Packer makes archives.
 type Packer struct {
 	// Log is told what an archive leaves out.
 	Log *slog.Logger
 }
 
 var _ artifacts.Packer = Packer{}
-
-// memory bounds the tool's buffers. By itself it takes a quarter of the host's
-// memory, although the container that it runs in may have less; more than this
-// makes it no faster.
-const memory = "256M"
 
 // Pack archives the directory root as the file dst.
 func (p Packer) Pack(ctx context.Context, root, dst string, opts artifacts.PackOptions) error {
@@ -36,21 +35,80 @@ func (p Packer) Pack(ctx context.Context, root, dst string, opts artifacts.PackO
 	return nil
 }
 
+// settings are options that have been checked.
+type settings struct {
+	compression compression
+	level       int
+	raw         bool
+	blockSize   int
+	processors  int
+	created     *uint32 // seconds since 1970, nil for the time of the newest file
+	clamp       int64
+	exclude     []string
+}
+
+// CheckOptions tells beforehand whether Pack would refuse opts.
+func CheckOptions(opts artifacts.PackOptions) error {
+	_, err := newSettings(opts)
+	return err
+}
+
+func newSettings(opts artifacts.PackOptions) (s *settings, err error) {
+	s = &settings{raw: opts.Compression == none, clamp: math.MaxInt64}
+	if s.compression, s.level, err = compressionByName(opts.Compression, opts.Level); err != nil {
+		return nil, err
+	}
+	s.blockSize = cmp.Or(opts.BlockSize, defaultBlockSize)
+	if s.blockSize < minBlockSize || s.blockSize > maxBlockSize || bits.OnesCount(uint(s.blockSize)) != 1 {
+		return nil, fmt.Errorf("block size %d: want a power of two from %d to %d", s.blockSize, minBlockSize, maxBlockSize)
+	}
+	s.processors = opts.Processors
+	if s.processors <= 0 {
+		s.processors = runtime.GOMAXPROCS(0)
+	}
+	if err := s.setTimes(opts); err != nil {
+		return nil, err
+	}
+	for _, path := range opts.Exclude {
+		s.exclude = append(s.exclude, filepath.Clean("./"+path))
+	}
+	return s, nil
+}
+
+func (s *settings) setTimes(opts artifacts.PackOptions) error {
+	for _, t := range []*int64{opts.Epoch, opts.Created} {
+		if t == nil {
+			continue
+		}
+		if *t < 0 || *t > math.MaxUint32 {
+			return fmt.Errorf("time %d: squashfs knows the seconds from 0 to %d", *t, uint32(math.MaxUint32))
+		}
+		created := uint32(*t)
+		s.created = &created
+	}
+	if opts.Epoch != nil {
+		s.clamp = *opts.Epoch
+	}
+	return nil
+}
+
+func (s *settings) newCompressor() (compressor, error) {
+	if s.raw {
+		return nil, nil
+	}
+	return s.compression.compressor(s.level, s.blockSize)
+}
+
 func (p Packer) pack(ctx context.Context, root, dst string, opts artifacts.PackOptions) error {
-	options, err := toolOptions(opts)
+	s, err := newSettings(opts)
 	if err != nil {
 		return err
 	}
-	if root, err = realPath(root); err != nil {
-		return err
-	}
-	if dst, err = filepath.Abs(dst); err != nil { // mksquashfs runs in another directory
-		return err
-	}
-	mounts, err := mountsBelow(root)
+	fd, err := unix.Open(root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return os.NewSyscallError("open", err)
 	}
+	defer unix.Close(fd)
 	if _, err := os.Lstat(dst); err == nil {
 		return fmt.Errorf("%s: %w", dst, fs.ErrExist)
 	}
@@ -59,86 +117,206 @@ func (p Packer) pack(ctx context.Context, root, dst string, opts artifacts.PackO
 		return err
 	}
 	defer archive.Discard()
-	if err := p.run(ctx, root, archive, append(options, excludeOptions(mounts)...), opts.Progress); err != nil {
-		return err
-	}
-	if err := p.warnLost(ctx, root, mounts); err != nil {
+	w := &writer{settings: s, out: archive.File, log: p.Log, root: fd, path: root}
+	stop := watch(&w.progress, opts.Progress)
+	err = w.write(ctx)
+	stop()
+	if err != nil {
 		return err
 	}
 	return archive.Commit()
 }
 
-// realPath is absolute and without links, as the kernel lists mounts; and of a
-// root that is a link mksquashfs would pack the link.
-func realPath(path string) (string, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return "", err
-	}
-	return filepath.EvalSymlinks(path)
+// writer makes one archive.
+type writer struct {
+	*settings
+	out  *os.File
+	log  *slog.Logger
+	root int    // descriptor
+	path string // of the root, for messages
+
+	progress counter
+	lost     int // attributes that cannot be kept
+	sb       superblock
+	xattrs   xattrSets
 }
 
-// run runs mksquashfs and watches the archive grow. The root is its working
-// directory, so that no name of it is taken for an option.
-func (p Packer) run(ctx context.Context, root string, archive *fsx.Pending, options []string, progress func(int64)) error {
-	cmd := exec.Command("mksquashfs", ".", archive.Name(), "-noappend", "-no-progress", "-quiet",
-		"-exit-on-error", "-xattrs", "-mem", memory)
-	cmd.Args = append(cmd.Args, options...)
-	cmd.Dir = root
-	report := func() {
-		if info, err := archive.Stat(); err == nil && progress != nil {
-			progress(info.Size())
+// warnLimit is how many files are named one by one that lose an attribute.
+const warnLimit = 20
+
+func (w *writer) warn(message, path string, args ...any) {
+	if len(args) > 0 {
+		if w.lost++; w.lost > warnLimit {
+			return
 		}
 	}
-	stop := every(progressPace, report)
-	err := runTool(ctx, cmd, nil, nil)
-	stop()
-	if err == nil {
-		report()
-	}
-	return err
+	w.log.Warn(message, append([]any{"file", filepath.Join(w.path, path)}, args...)...)
 }
 
-// CheckOptions tells beforehand whether Pack would refuse opts.
-func CheckOptions(opts artifacts.PackOptions) error {
-	_, err := toolOptions(opts)
-	return err
-}
-
-// toolOptions translates opts.
-func toolOptions(opts artifacts.PackOptions) ([]string, error) {
-	options, err := compressionOptions(opts.Compression, opts.Level)
+func (w *writer) write(ctx context.Context) error {
+	sc := &scan{ctx: ctx, clamp: w.clamp, exclude: w.exclude, log: w.warn}
+	root, err := sc.tree(w.root)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if opts.Processors > 0 {
-		options = append(options, "-processors", strconv.Itoa(opts.Processors))
+	if w.lost > warnLimit {
+		w.log.Warn("not packed: more attributes that squashfs cannot hold", "count", w.lost-warnLimit)
 	}
-	return options, nil
+	w.xattrs = sc.xattrs
+	options, err := w.options()
+	if err != nil {
+		return err
+	}
+	data := newDataWriter(ctx, w.out, w.settings, superblockSize+uint64(len(options)))
+	f := &feeder{w: data, progress: &w.progress, folders: folders{root: w.root}, sizes: map[int64]int{}, settled: func(n *node) {
+		n.mtime = uint32(max(0, min(n.stamp.mtime.Sec, w.clamp, math.MaxUint32)))
+		sc.latest = max(sc.latest, n.mtime)
+	}}
+	if err := data.run(w.settings, func() error { return f.feed(root) }); err != nil {
+		return err
+	}
+	if w.created == nil {
+		w.created = &sc.latest
+	}
+	if err := w.tables(root, data); err != nil {
+		return err
+	}
+	return w.finish(options)
 }
 
-// toolCompressions are the compressors' levels: the one taken by default and the
-// highest, 0 for one without levels. Level 6 of gzip is the default, because
-// the tool's own, 9, costs four times the processor time for half a per cent
-// of size; level 3 of zstd for a similar reason.
-var toolCompressions = map[string]struct{ level, highest int }{
-	"gzip": {6, 9}, "zstd": {3, 22}, "xz": {}, "none": {},
+// options are the compressor's, as the block of metadata that they are stored as.
+func (w *writer) options() ([]byte, error) {
+	if w.raw || w.compression.options == nil {
+		return nil, nil
+	}
+	options := w.compression.options(w.level)
+	if options == nil {
+		return nil, nil
+	}
+	m := metaWriter{}
+	err := m.write(options)
+	if err == nil {
+		err = m.flush()
+	}
+	return m.out, err
 }
 
-func compressionOptions(name string, level int) ([]string, error) {
-	name = cmp.Or(name, "gzip")
-	c, known := toolCompressions[name]
-	switch {
-	case !known:
-		return nil, fmt.Errorf("compression %q: want gzip, zstd, xz or none", name)
-	case level != 0 && c.highest == 0:
-		return nil, fmt.Errorf("compression %s: level %d: it has no levels", name, level)
-	case level < 0 || level > c.highest:
-		return nil, fmt.Errorf("compression %s: level %d: want 1 to %d", name, level, c.highest)
-	case name == "none":
-		return []string{"-noI", "-noD", "-noF", "-noX"}, nil
-	case c.highest == 0:
-		return []string{"-comp", name}, nil
+// tables writes everything behind the data.
+func (w *writer) tables(root *node, data *dataWriter) error {
+	c, err := w.newCompressor()
+	if err != nil {
+		return err
 	}
-	return []string{"-comp", name, "-Xcompression-level", strconv.Itoa(cmp.Or(level, c.level))}, nil
+	count, err := number(root)
+	if err != nil {
+		return err
+	}
+	t := &treeWriter{inodes: metaWriter{c: c}, listings: metaWriter{c: c}, ids: map[uint32]uint16{}, refs: make([]ref, count)}
+	if err := t.directory(root, count+1); err != nil {
+		return err
+	}
+	if err := t.inodes.flush(); err != nil {
+		return err
+	}
+	if err := t.listings.flush(); err != nil {
+		return err
+	}
+	w.sb = superblock{
+		Inodes: count, MkfsTime: *w.created, BlockSize: uint32(w.blockSize), BlockLog: uint16(bits.TrailingZeros(uint(w.blockSize))),
+		Fragments: uint32(len(data.fragments)), Compression: w.compression.id, IDs: uint16(len(t.owners)), Major: 4,
+		Flags: flagDuplicates | flagExportable, Root: uint64(root.ref), Size: data.position, XattrTable: noTable,
+	}
+	copy(w.sb.Magic[:], magic)
+	if w.raw {
+		w.sb.Flags |= flagRaw
+	}
+	if w.sb.InodeTable, err = w.append(t.inodes.out); err != nil {
+		return err
+	}
+	if w.sb.DirectoryTable, err = w.append(t.listings.out); err != nil {
+		return err
+	}
+	if w.sb.FragmentTable, err = w.appendTable(c, encodeFragments(data.fragments), nil); err != nil {
+		return err
+	}
+	if w.sb.ExportTable, err = w.appendTable(c, encode(t.refs), nil); err != nil {
+		return err
+	}
+	if w.sb.IDTable, err = w.appendTable(c, encode(t.owners), nil); err != nil {
+		return err
+	}
+	return w.xattrTables(c)
+}
+
+func encode(list any) []byte {
+	b, _ := binary.Append(nil, binary.LittleEndian, list) // of fixed size
+	return b
+}
+
+func encodeFragments(list []dataBlock) []byte {
+	var b []byte
+	for _, f := range list {
+		b = binary.LittleEndian.AppendUint64(b, f.start)
+		b = binary.LittleEndian.AppendUint32(b, f.size)
+		b = binary.LittleEndian.AppendUint32(b, 0)
+	}
+	return b
+}
+
+// append writes a table at the end and returns where it begins.
+func (w *writer) append(table []byte) (uint64, error) {
+	start := w.sb.Size
+	_, err := w.out.WriteAt(table, int64(start))
+	w.sb.Size += uint64(len(table))
+	return start, err
+}
+
+// appendTable writes a table that is found by its list, with head before that.
+func (w *writer) appendTable(c compressor, data, head []byte) (uint64, error) {
+	table, list, err := lookupTable(c, data, w.sb.Size, head)
+	if err != nil {
+		return 0, err
+	}
+	_, err = w.append(table)
+	return list, err
+}
+
+// xattrTables writes the attributes, then the table of their sets.
+func (w *writer) xattrTables(c compressor) error {
+	if len(w.xattrs.encoded) == 0 {
+		return nil
+	}
+	values := metaWriter{c: c}
+	var sets []byte
+	for i, encoded := range w.xattrs.encoded {
+		block, offset := values.at()
+		sets = append(sets, encode(xattrSet{newRef(block, offset), w.xattrs.counts[i], uint32(len(encoded))})...)
+		if err := values.write([]byte(encoded)); err != nil {
+			return err
+		}
+	}
+	if err := values.flush(); err != nil {
+		return err
+	}
+	start, err := w.append(values.out)
+	if err != nil {
+		return err
+	}
+	head := binary.LittleEndian.AppendUint64(nil, start)
+	head = binary.LittleEndian.AppendUint64(head, uint64(len(w.xattrs.encoded))) // and an unused word
+	w.sb.XattrTable, err = w.appendTable(c, sets, head)
+	return err
+}
+
+// finish pads the archive and writes its head, without which it is none.
+func (w *writer) finish(options []byte) error {
+	if len(options) > 0 {
+		w.sb.Flags |= flagOptions
+	}
+	padded := (w.sb.Size + paddedTo - 1) / paddedTo * paddedTo
+	if err := w.out.Truncate(int64(padded)); err != nil {
+		return err
+	}
+	_, err := w.out.WriteAt(append(w.sb.encode(), options...), 0)
+	return err
 }

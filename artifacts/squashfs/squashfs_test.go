@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -62,7 +63,9 @@ func makeRoot(t *testing.T) string {
 	must(t, os.WriteFile(in("etc/motd"), []byte("hello\n"), 0o640))
 	must(t, os.Chown(in("etc/motd"), 12, 3999999999))
 	must(t, os.Chmod(in("etc/motd"), 0o640|fs.ModeSetuid|fs.ModeSticky))
-	must(t, os.Chtimes(in("etc/motd"), time.Time{}, time.Unix(3<<30, 0)))
+	// An access later than the change, or reading would be noted (relatime), and mksquashfs takes
+	// names of one file for two when anything that stat(2) says has changed in between.
+	must(t, os.Chtimes(in("etc/motd"), time.Unix(3<<30+1, 0), time.Unix(3<<30, 0)))
 	must(t, os.Link(in("etc/motd"), in("issue")))
 	must(t, os.Symlink("/nowhere", in("absolute")))
 	must(t, os.WriteFile(in("not\nutf-8 \xff -exclude"), nil, 0o644))
@@ -137,7 +140,7 @@ func TestPackAndUnpack(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var log bytes.Buffer
 			var last atomic.Int64
-			test.opts.Progress = last.Store
+			test.opts.Progress = tellsAll(t, &last)
 			dir := t.TempDir()
 			archive := filepath.Join(dir, "image.sqsh")
 			must(t, packer(&log).Pack(t.Context(), root, archive, test.opts))
@@ -150,20 +153,47 @@ func TestPackAndUnpack(t *testing.T) {
 			if !Is(content) || content[20] != test.id || len(content)%4096 != 0 {
 				t.Errorf("header %q, compressor %d, %d bytes", content[:4], content[20], len(content))
 			}
-			if last.Load() != int64(len(content)) {
-				t.Errorf("progress ended at %d, want %d", last.Load(), len(content))
+			if want := fileBytes(t, root); last.Load() != want {
+				t.Errorf("progress ended at %d, want %d", last.Load(), want)
 			}
 			wantSame(t, root, mountAt(t, "-o", "loop,ro", archive, t.TempDir()))
 
 			tree := filepath.Join(dir, "tree")
-			must(t, Unpack(t.Context(), archive, tree, UnpackOptions{Progress: func(n, _ int64) { last.Store(n) }}))
+			must(t, Unpack(t.Context(), archive, tree, UnpackOptions{Progress: tellsAll(t, &last)}))
 			wantSame(t, root, tree)
 			wantOnly(t, dir, "image.sqsh", "tree")
-			if last.Load() > int64(len(content)) || last.Load() <= int64(len(content))-paddedTo {
-				t.Errorf("progress ended at %d, want %d without the padding", last.Load(), len(content))
+			if want := openArchive(t, archive).Info().Size; last.Load() != want {
+				t.Errorf("progress ended at %d, want %d", last.Load(), want)
 			}
 		})
 	}
+}
+
+// tellsAll checks progress, of which last is where it is.
+func tellsAll(t *testing.T, last *atomic.Int64) func(done, total int64) {
+	return func(done, total int64) {
+		if last.Store(done); done > total {
+			t.Errorf("progress is at %d of %d", done, total)
+		}
+	}
+}
+
+// fileBytes is the size of all files, each of them once.
+func fileBytes(t *testing.T, root string) (total int64) {
+	t.Helper()
+	seen := map[uint64]bool{}
+	must(t, filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if st := info.Sys().(*syscall.Stat_t); !seen[st.Ino] {
+			seen[st.Ino] = true
+			total += st.Size
+		}
+		return err
+	}))
+	return total
 }
 
 func TestDiskFullLeavesNothing(t *testing.T) {
@@ -181,7 +211,7 @@ func TestDiskFullLeavesNothing(t *testing.T) {
 	for name, step := range steps {
 		t.Run(name, func(t *testing.T) {
 			err := step()
-			if err == nil || !strings.Contains(strings.ToLower(err.Error()), "no space left on device") {
+			if err == nil || !strings.Contains(err.Error(), "no space left on device") {
 				t.Errorf("error %v, want no space left", err)
 			}
 			wantOnly(t, small)
@@ -201,20 +231,10 @@ func TestCancelLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	opts := artifacts.PackOptions{Compression: "xz", Processors: 1, Progress: func(int64) { cancel() }}
+	opts := artifacts.PackOptions{Compression: "xz", Processors: 1, Progress: func(_, _ int64) { cancel() }}
 	err := Packer{Log: slog.New(slog.DiscardHandler)}.Pack(ctx, root, filepath.Join(dir, "a"), opts)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want context.Canceled", err)
-	}
-	wantOnly(t, dir)
-}
-
-func TestMissingTool(t *testing.T) {
-	t.Setenv("PATH", t.TempDir())
-	dir := t.TempDir()
-	err := Packer{Log: slog.New(slog.DiscardHandler)}.Pack(t.Context(), dir, filepath.Join(dir, "a"), artifacts.PackOptions{})
-	if want := "pack " + dir + ": mksquashfs: executable file not found in $PATH: install squashfs-tools"; err == nil || err.Error() != want {
-		t.Errorf("error %v, want %s", err, want)
 	}
 	wantOnly(t, dir)
 }

@@ -32,7 +32,6 @@ var rooms = map[string][]string{
 	"artifacts/squashfs": {
 		"buildenv/artifacts", "github.com/klauspost/compress/...",
 		"github.com/anchore/go-lzo", "github.com/pierrec/lz4/v4", "github.com/ulikunitz/xz/...",
-		"github.com/moby/sys/mountinfo",
 	},
 	"artifacts/oci":       {"buildenv/artifacts", "github.com/google/go-containerregistry/..."},
 	"artifacts/bundle":    {"buildenv/artifacts", "buildenv/artifacts/rootfs"},

@@ -46,9 +46,6 @@ func Start(w io.Writer, log *slog.Logger, what string, total int64) *Meter {
 	return m
 }
 
-// Set tells how many bytes are done.
-func (m *Meter) Set(n int64) { m.done.Store(n) }
-
 // Of tells how many bytes are done, and how many there are in all.
 func (m *Meter) Of(done, total int64) {
 	m.total.Store(total)

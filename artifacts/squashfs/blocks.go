@@ -1,0 +1,259 @@
+package squashfs
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// dataWriter writes the contents of files. One goroutine feeds it blocks,
+// several compress them side by side, one writes them in the order in which
+// they were fed. So the archive does not depend on how many there are, and
+// only what is under way is in memory.
+type dataWriter struct {
+	ctx       context.Context
+	out       io.WriterAt
+	blockSize int
+	raw       bool // nothing is compressed
+	todo      chan *job
+	queue     chan *job
+	buffers   sync.Pool
+
+	// The following belong to the goroutine that writes.
+	position  uint64
+	fragments []dataBlock
+	begun     *node    // the file whose blocks are being written
+	start     uint64   // of its first block
+	blocks    []uint32 // that are written
+	sums      []byte   // of all its blocks
+	known     map[contentID]layout
+}
+
+// job is one step of writing.
+type job struct {
+	step   func(*dataWriter, *job) error
+	file   *node
+	data   []byte // a block before compression, nil for zeros
+	stored []byte // the same as it is stored
+	raw    bool
+	hash   bool // whether sum is wanted
+	sum    [sha256.Size]byte
+	err    error
+	done   chan struct{} // closed when stored is there; nil if there is nothing to compress
+}
+
+// contentID identifies a content.
+type contentID struct {
+	size int64
+	sum  [sha256.Size]byte
+}
+
+func newDataWriter(ctx context.Context, out io.WriterAt, s *settings, position uint64) *dataWriter {
+	w := &dataWriter{
+		ctx: ctx, out: out, blockSize: s.blockSize, raw: s.raw, position: position,
+		todo: make(chan *job, s.processors), queue: make(chan *job, 2*s.processors),
+		known: map[contentID]layout{},
+	}
+	w.buffers.New = func() any { b := make([]byte, 0, s.blockSize); return &b }
+	return w
+}
+
+// run feeds and writes until feed returns.
+func (w *dataWriter) run(s *settings, feed func() error) error {
+	group, ctx := errgroup.WithContext(w.ctx)
+	w.ctx = ctx
+	for range s.processors {
+		c, err := s.newCompressor()
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return w.compress(c) })
+	}
+	group.Go(func() error {
+		defer close(w.queue)
+		defer close(w.todo)
+		return feed()
+	})
+	group.Go(w.write)
+	return group.Wait()
+}
+
+func (w *dataWriter) buffer() []byte { return (*w.buffers.Get().(*[]byte))[:0] }
+
+func (w *dataWriter) recycle(b []byte) {
+	if cap(b) >= w.blockSize {
+		w.buffers.Put(&b)
+	}
+}
+
+// submit queues a step.
+func (w *dataWriter) submit(j *job) error {
+	if j.data != nil {
+		j.done = make(chan struct{})
+	}
+	select {
+	case w.queue <- j:
+	case <-w.ctx.Done():
+		return context.Cause(w.ctx)
+	}
+	if j.done == nil {
+		return nil
+	}
+	select {
+	case w.todo <- j:
+		return nil
+	case <-w.ctx.Done():
+		return context.Cause(w.ctx)
+	}
+}
+
+func (w *dataWriter) compress(c compressor) error {
+	for {
+		select {
+		case j, more := <-w.todo:
+			if !more {
+				return nil
+			}
+			j.err = w.prepare(j, c)
+			close(j.done)
+		case <-w.ctx.Done():
+			return nil
+		}
+	}
+}
+
+var zeros [maxBlockSize]byte
+
+// prepare compresses a block. What does not become smaller is stored as it is,
+// and a block of zeros not at all.
+func (w *dataWriter) prepare(j *job, c compressor) (err error) {
+	if j.hash {
+		j.sum = sha256.Sum256(j.data)
+	}
+	if j.file != nil && bytes.Equal(j.data, zeros[:len(j.data)]) {
+		w.recycle(j.data)
+		j.data = nil
+		return nil
+	}
+	if !w.raw {
+		if j.stored, err = c.compress(w.buffer(), j.data); err != nil {
+			return fmt.Errorf("compress: %w", err)
+		}
+	}
+	if w.raw || len(j.stored) >= len(j.data) {
+		j.stored, j.data, j.raw = j.data, j.stored, true
+	}
+	w.recycle(j.data)
+	j.data = nil
+	return nil
+}
+
+func (w *dataWriter) write() error {
+	for {
+		select {
+		case j, more := <-w.queue:
+			if !more {
+				return nil
+			}
+			if err := w.take(j); err != nil {
+				return err
+			}
+		case <-w.ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (w *dataWriter) take(j *job) error {
+	if j.done != nil {
+		select {
+		case <-j.done:
+		case <-w.ctx.Done():
+			return nil
+		}
+	}
+	if j.err != nil {
+		return j.err
+	}
+	err := j.step(w, j)
+	w.recycle(j.stored)
+	return err
+}
+
+// store writes a block.
+func (w *dataWriter) store(j *job) (dataBlock, error) {
+	b := dataBlock{start: w.position, size: uint32(len(j.stored))}
+	if j.raw {
+		b.size |= rawData
+	}
+	_, err := w.out.WriteAt(j.stored, int64(w.position))
+	w.position += uint64(len(j.stored))
+	return b, err
+}
+
+// Steps of a job.
+
+// stepBlock writes a block of a file.
+func stepBlock(w *dataWriter, j *job) error {
+	if w.begun != j.file {
+		w.begun, w.start, w.blocks, w.sums = j.file, w.position, nil, w.sums[:0]
+	}
+	size := uint32(0)
+	if j.stored != nil {
+		b, err := w.store(j)
+		if err != nil {
+			return err
+		}
+		size = b.size
+	}
+	w.blocks = append(w.blocks, size)
+	if j.hash {
+		w.sums = append(w.sums, j.sum[:]...)
+	}
+	return nil
+}
+
+// stepEnd makes what was written the file's content, or takes it back when
+// another file has the same.
+func stepEnd(w *dataWriter, j *job) error {
+	content := layout{start: w.start, blocks: w.blocks, fragment: noFragment, sparse: w.sparse(j.file)}
+	if j.hash {
+		id := contentID{j.file.stamp.size, sha256.Sum256(w.sums)}
+		if known, ok := w.known[id]; ok {
+			content, w.position = known, w.start
+		}
+		w.known[id] = content
+	}
+	j.file.content, w.begun = content, nil
+	return nil
+}
+
+// sparse is how many of a file's bytes are in blocks of zeros.
+func (w *dataWriter) sparse(n *node) (total uint64) {
+	for i, size := range w.blocks {
+		if size == 0 {
+			total += uint64(min(int64(w.blockSize), n.stamp.size-int64(i)*int64(w.blockSize)))
+		}
+	}
+	return total
+}
+
+// stepDrop takes back what was written of a file that has changed meanwhile.
+func stepDrop(w *dataWriter, j *job) error {
+	if w.begun == j.file {
+		w.position, w.begun = w.start, nil
+	}
+	return nil
+}
+
+// stepTails writes a fragment.
+func stepTails(w *dataWriter, j *job) error {
+	b, err := w.store(j)
+	w.fragments = append(w.fragments, b)
+	return err
+}

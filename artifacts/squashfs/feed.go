@@ -1,0 +1,291 @@
+package squashfs
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// feeder reads the files of a root, in the order of its names, and feeds their
+// contents to a dataWriter. Files that are smaller than a block share fragments.
+type feeder struct {
+	w        *dataWriter
+	folders  folders
+	sizes    map[int64]int // how many files have a size
+	settled  func(*node)   // told when a file turns out to have changed since it was scanned
+	progress *counter
+	packed   int64 // bytes of the files before this one
+
+	tails     []byte // of the fragment in the making
+	fragments uint32 // that are complete
+	known     map[contentID]layout
+}
+
+// errChanged is returned by a file that changes while it is read.
+var errChanged = errors.New("the file changes while it is packed")
+
+// tries is how often a file is read that changes meanwhile.
+const tries = 5
+
+// feed reads all files below a directory.
+func (f *feeder) feed(root *node) error {
+	f.progress.total.Store(f.count(root))
+	f.tails, f.known = f.w.buffer(), map[contentID]layout{}
+	defer f.folders.close()
+	if err := f.directory(root); err != nil {
+		return err
+	}
+	return f.flush()
+}
+
+// count takes note of the sizes of all files and returns their sum.
+func (f *feeder) count(dir *node) (total int64) {
+	for _, n := range dir.children {
+		switch {
+		case n.kind == typeDirectory:
+			total += f.count(n)
+		case n.kind == typeFile && n.same == nil:
+			f.sizes[n.stamp.size]++
+			total += n.stamp.size
+		}
+	}
+	return total
+}
+
+func (f *feeder) directory(dir *node) error {
+	for _, n := range dir.children {
+		var err error
+		switch {
+		case n.kind == typeDirectory:
+			err = f.directory(n)
+		case n.kind == typeFile && n.same == nil:
+			if err = f.file(n); err != nil {
+				err = fmt.Errorf("%s: %w", n.path(), err)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// file reads one file until it stays the same meanwhile.
+func (f *feeder) file(n *node) (err error) {
+	for range tries {
+		if err = f.readOnce(n); !errors.Is(err, errChanged) {
+			f.packed += n.stamp.size
+			f.progress.done.Store(f.packed)
+			return err
+		}
+	}
+	return err
+}
+
+func (f *feeder) readOnce(n *node) error {
+	dir, err := f.folders.open(n.parent)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Openat(dir, n.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("open", err)
+	}
+	file := os.NewFile(uintptr(fd), n.name)
+	defer file.Close()
+	if err := f.settle(n, fd); err != nil {
+		return err
+	}
+	if n.stamp.size < int64(f.w.blockSize) {
+		return f.small(n, file)
+	}
+	return f.large(n, file)
+}
+
+// settle takes note of what has changed about a file since it was scanned.
+func (f *feeder) settle(n *node, fd int) error {
+	now, err := stampFile(fd)
+	if err != nil {
+		return err
+	}
+	if now.dev != n.stamp.dev || now.ino != n.stamp.ino {
+		return errors.New("the file was replaced while the root was being packed")
+	}
+	if now != n.stamp {
+		n.stamp = now
+		f.settled(n)
+	}
+	return nil
+}
+
+func stampFile(fd int) (stamp, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &st); err != nil {
+		return stamp{}, os.NewSyscallError("stat", err)
+	}
+	return stampOf(st), nil
+}
+
+// unchanged tells whether a file is still what it was before it was read.
+func unchanged(n *node, fd *os.File) error {
+	now, err := stampFile(int(fd.Fd()))
+	if err == nil && now != n.stamp {
+		err = errChanged
+	}
+	return err
+}
+
+// small puts a file into the fragment in the making.
+func (f *feeder) small(n *node, file *os.File) error {
+	size := int(n.stamp.size)
+	if size == 0 {
+		n.content = layout{fragment: noFragment}
+		return nil
+	}
+	if len(f.tails)+size > f.w.blockSize {
+		if err := f.flush(); err != nil {
+			return err
+		}
+	}
+	content := f.tails[len(f.tails):][:size]
+	if err := readFull(file, content, 0); err != nil {
+		return err
+	}
+	if err := unchanged(n, file); err != nil {
+		return err
+	}
+	if f.sizes[n.stamp.size] > 1 {
+		id := contentID{n.stamp.size, sha256.Sum256(content)}
+		if known, ok := f.known[id]; ok {
+			n.content = known
+			return nil
+		}
+		f.known[id] = f.tail()
+	}
+	n.content = f.tail()
+	f.tails = f.tails[:len(f.tails)+size]
+	return nil
+}
+
+// tail is the place behind the last tail.
+func (f *feeder) tail() layout {
+	return layout{fragment: f.fragments, offset: uint32(len(f.tails))}
+}
+
+// flush ends the fragment in the making.
+func (f *feeder) flush() error {
+	if len(f.tails) == 0 {
+		return nil
+	}
+	err := f.w.submit(&job{step: stepTails, data: f.tails})
+	f.tails = f.w.buffer()
+	f.fragments++
+	return err
+}
+
+// large feeds a file block by block. Blocks that lie in a hole are not read.
+func (f *feeder) large(n *node, file *os.File) error {
+	hash := f.sizes[n.stamp.size] > 1
+	data := int64(0) // where there may be data from
+	for at := int64(0); at < n.stamp.size; at += int64(f.w.blockSize) {
+		length := min(int64(f.w.blockSize), n.stamp.size-at)
+		f.progress.done.Store(f.packed + at)
+		if data <= at {
+			data = nextData(file, at, n.stamp.size)
+		}
+		j := &job{step: stepBlock, file: n, hash: hash}
+		if data < at+length {
+			j.data = f.w.buffer()[:length]
+			if err := readFull(file, j.data, at); err != nil {
+				return errors.Join(err, f.drop(n))
+			}
+			data = 0
+		} else if hash {
+			j.sum = zeroSum(int(length))
+		}
+		if err := f.w.submit(j); err != nil {
+			return err
+		}
+	}
+	if err := unchanged(n, file); err != nil {
+		return errors.Join(err, f.drop(n))
+	}
+	return f.w.submit(&job{step: stepEnd, file: n, hash: hash})
+}
+
+func (f *feeder) drop(n *node) error { return f.w.submit(&job{step: stepDrop, file: n}) }
+
+func zeroSum(length int) [sha256.Size]byte { return sha256.Sum256(zeros[:length]) }
+
+// nextData is where the next data of a file begins, its size if there is none
+// (lseek(2), SEEK_DATA). A file system that knows no holes has data everywhere.
+func nextData(file *os.File, from, size int64) int64 {
+	at, err := unix.Seek(int(file.Fd()), from, unix.SEEK_DATA)
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return size
+	case err != nil:
+		return from
+	}
+	return at
+}
+
+// readFull reads a part of a file that has just been found to be there.
+func readFull(file *os.File, p []byte, at int64) error {
+	_, err := file.ReadAt(p, at)
+	if err == io.EOF {
+		return errChanged
+	}
+	return err
+}
+
+// folders keeps open the directories on the way to the file that is read.
+type folders struct {
+	root int // descriptor
+	path []folderOnPath
+}
+
+type folderOnPath struct {
+	node *node
+	fd   int
+}
+
+// open opens a directory of the tree, by the descriptors of those above it. It
+// stays open until another one is asked for.
+func (f *folders) open(n *node) (int, error) {
+	if n.parent == nil {
+		return f.root, nil
+	}
+	if i := slices.IndexFunc(f.path, func(p folderOnPath) bool { return p.node == n }); i >= 0 {
+		f.cut(i + 1)
+		return f.path[i].fd, nil
+	}
+	above, err := f.open(n.parent)
+	if err != nil {
+		return -1, err
+	}
+	if n.parent.parent == nil {
+		f.cut(0)
+	}
+	fd, err := openFolder(above, n.name)
+	if err != nil {
+		return -1, err
+	}
+	f.path = append(f.path, folderOnPath{n, fd})
+	return fd, nil
+}
+
+// cut closes all but the first n.
+func (f *folders) cut(n int) {
+	for _, p := range f.path[n:] {
+		unix.Close(p.fd)
+	}
+	f.path = f.path[:n]
+}
+
+func (f *folders) close() { f.cut(0) }

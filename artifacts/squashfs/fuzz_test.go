@@ -1,0 +1,167 @@
+package squashfs
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"buildenv/artifacts"
+	"buildenv/internal/treediff"
+)
+
+// seedArchives are archives of a small tree, one for each compression.
+func seedArchives(t testing.TB) [][]byte {
+	root := t.TempDir()
+	write := func(name, content string) {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(content), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("small", "a small file\n")
+	write("same", "a small file\n")
+	write("large", string(bytes.Repeat([]byte("0123456789"), 1000)))
+	write("random", string(fmt.Append(nil, time.Now().Nanosecond())))
+	errs := []error{os.Mkdir(filepath.Join(root, "dir"), 0o755), os.Symlink("small", filepath.Join(root, "dir", "link")),
+		os.Link(filepath.Join(root, "small"), filepath.Join(root, "dir", "hard"))}
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	var archives [][]byte
+	for _, c := range []string{"gzip", "zstd", "xz", "none"} {
+		name := filepath.Join(t.TempDir(), c)
+		p := Packer{Log: slog.New(slog.DiscardHandler)}
+		if err := p.Pack(t.Context(), root, name, artifacts.PackOptions{Compression: c, BlockSize: minBlockSize}); err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		archives = append(archives, content)
+	}
+	return archives
+}
+
+// readAll reads everything that an archive has, to a bound.
+func readAll(a *Archive) error {
+	entries, total := 0, uint64(0)
+	enough := errors.New("enough")
+	return a.Walk(func(_ string, i *Inode) error {
+		if entries++; entries > 1000 {
+			return enough
+		}
+		if _, err := a.Xattrs(i); err != nil {
+			return err
+		}
+		if total += i.Size; !i.isFile() || total > 1<<20 {
+			return nil
+		}
+		return a.WriteTo(io.Discard, i)
+	})
+}
+
+// Whatever an archive says, reading it ends, with an error or without.
+func FuzzRead(f *testing.F) {
+	for _, archive := range seedArchives(f) {
+		f.Add(archive)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a, err := Open(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		readAll(a)
+	})
+}
+
+// A damaged archive unpacks to something inside its directory, or to nothing.
+func FuzzUnpack(f *testing.F) {
+	archives := seedArchives(f)
+	for i := range archives {
+		f.Add(i, uint16(100), []byte{1})
+	}
+	f.Fuzz(func(t *testing.T, which int, at uint16, change []byte) {
+		archive := bytes.Clone(archives[uint(which)%uint(len(archives))])
+		for i, b := range change {
+			archive[(int(at)+i)%len(archive)] ^= b
+		}
+		dir := t.TempDir()
+		a, err := Open(bytes.NewReader(archive))
+		if err != nil {
+			return
+		}
+		limit := int64(1 << 20)
+		err = a.Unpack(t.Context(), filepath.Join(dir, "tree"), UnpackOptions{Processors: 2, Allow: func(n int64) error {
+			if limit -= n + 1000; limit < 0 {
+				return errTooLong
+			}
+			return nil
+		}})
+		names, readErr := os.ReadDir(dir)
+		if readErr != nil || len(names) > 1 || len(names) == 1 && (err != nil || names[0].Name() != "tree") {
+			t.Errorf("left %v after %v (%v)", names, err, readErr)
+		}
+	})
+}
+
+// A tree made of the fuzzer's bytes comes back as it was.
+func FuzzRoundTrip(f *testing.F) {
+	f.Add([]byte("\x03\x10\x00abc"), uint8(0))
+	f.Add(bytes.Repeat([]byte{9, 0xff, 0x3f, 0}, 50), uint8(1))
+	f.Fuzz(func(t *testing.T, data []byte, choice uint8) {
+		root := filepath.Join(t.TempDir(), "root")
+		growTree(t, root, data)
+		opts := artifacts.PackOptions{Compression: []string{"gzip", "zstd", "none"}[choice%3], BlockSize: minBlockSize << (choice / 3 % 3), Processors: 1 + int(choice)%4}
+		archive, tree := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "tree")
+		if err := (Packer{Log: slog.New(slog.DiscardHandler)}).Pack(t.Context(), root, archive, opts); err != nil {
+			t.Fatal(err)
+		}
+		if err := Unpack(t.Context(), archive, tree, UnpackOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		differences, err := treediff.DiffSeconds(root, tree)
+		if err != nil || len(differences) > 0 {
+			t.Error(differences, err)
+		}
+	})
+}
+
+// growTree makes files and directories of a stream of commands.
+func growTree(t *testing.T, root string, data []byte) {
+	must(t, os.Mkdir(root, 0o755))
+	dir, last := root, ""
+	for n := 0; len(data) >= 4 && n < 200; n++ {
+		kind, size, fill := data[0], binary.LittleEndian.Uint16(data[1:]), data[3]
+		data = data[4:]
+		name := filepath.Join(dir, fmt.Sprintf("%0*d", 1+int(fill)%80, n))
+		switch kind % 8 {
+		case 0:
+			must(t, os.Mkdir(name, 0o700|os.FileMode(fill)&0o77))
+			if len(name) < 2000 {
+				dir = name
+			}
+		case 1:
+			must(t, os.Symlink(fmt.Sprint("to/", size), name))
+		case 2:
+			if last != "" {
+				must(t, os.Link(last, name))
+			}
+		case 3:
+			dir = root
+		case 4:
+			must(t, os.WriteFile(name, nil, 0o644))
+			must(t, os.Truncate(name, int64(size)))
+			last = name
+		default:
+			must(t, os.WriteFile(name, bytes.Repeat([]byte{fill, byte(size)}, int(size)/2), 0o644))
+			last = name
+		}
+	}
+}

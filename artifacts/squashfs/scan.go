@@ -1,0 +1,249 @@
+package squashfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// node is a name in the root that is packed.
+type node struct {
+	name     string
+	parent   *node
+	children []*node // sorted by name
+
+	kind     uint16 // basic type
+	mode     uint16 // permissions
+	uid, gid uint32
+	mtime    uint32 // seconds since 1970, as far as the format goes
+	device   uint32
+	target   string // of a symbolic link
+	xattrs   uint32 // index of a set, noXattr for none
+	links    uint32 // names of the same file in this root
+	same     *node  // the first of these names, nil for that itself
+	stamp    stamp  // of a regular file
+	content  layout // of a regular file, once it is stored
+
+	number uint32
+	ref    ref
+	stored bool // ref is there
+}
+
+// stamp is what changes when a file does.
+type stamp struct {
+	dev, ino     uint64
+	size         int64
+	mtime, ctime unix.Timespec
+}
+
+func (n *node) path() string {
+	if n.parent == nil {
+		return "."
+	}
+	return join(n.parent.path(), n.name)
+}
+
+// original is the node whose inode this name has.
+func (n *node) original() *node {
+	if n.same != nil {
+		return n.same
+	}
+	return n
+}
+
+// scan looks at everything below a root. Links are not followed, and what is
+// mounted below is left out: of a directory only the content, for an image
+// without /proc does not start.
+type scan struct {
+	ctx     context.Context
+	mount   uint64 // the root's
+	clamp   int64  // latest time, in seconds
+	exclude []string
+	log     func(message, path string, args ...any)
+	files   map[fileID]*node // with several names
+	xattrs  xattrSets
+	latest  uint32 // time
+	count   int
+	buffer  []byte
+}
+
+type fileID struct{ dev, ino uint64 }
+
+const statMask = unix.STATX_BASIC_STATS | unix.STATX_MNT_ID
+
+// tree scans the directory that is open as fd.
+func (s *scan) tree(fd int) (*node, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, statMask, &st); err != nil {
+		return nil, os.NewSyscallError("stat", err)
+	}
+	s.mount, s.buffer, s.files = st.Mnt_id, make([]byte, maxXattrValue), map[fileID]*node{}
+	root := &node{}
+	if err := s.describe(root, fd, ".", st); err != nil {
+		return nil, err
+	}
+	return root, s.directory(root, fd)
+}
+
+func (s *scan) directory(dir *node, fd int) error {
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	names, err := readNames(fd)
+	if err != nil {
+		return fmt.Errorf("%s: %w", dir.path(), err)
+	}
+	dir.children = make([]*node, 0, len(names))
+	for _, name := range names {
+		n := &node{name: name, parent: dir}
+		if err := s.entry(n, fd); err != nil {
+			return fmt.Errorf("%s: %w", n.path(), err)
+		}
+	}
+	for _, n := range dir.children {
+		if n.kind == typeDirectory && n.children == nil {
+			if err := s.enter(n, fd); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// noChildren marks a directory that is not entered.
+var noChildren = []*node{}
+
+func (s *scan) enter(n *node, at int) error {
+	fd, err := unix.Openat(at, n.name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("%s: %w", n.path(), os.NewSyscallError("open", err))
+	}
+	defer unix.Close(fd)
+	return s.directory(n, fd)
+}
+
+func (s *scan) entry(n *node, at int) error {
+	if s.excluded(n) {
+		return nil
+	}
+	var st unix.Statx_t
+	if err := unix.Statx(at, n.name, unix.AT_SYMLINK_NOFOLLOW, statMask, &st); err != nil {
+		return os.NewSyscallError("stat", err)
+	}
+	if err := s.describe(n, at, n.name, st); err != nil {
+		return err
+	}
+	if st.Mnt_id != s.mount {
+		s.log("not packed: another file system is mounted there", n.path())
+		if n.kind != typeDirectory {
+			return nil
+		}
+		n.children = noChildren
+	}
+	n.parent.children = append(n.parent.children, n)
+	s.count++
+	return nil
+}
+
+// excluded tells whether a path is named by --exclude, or is in what is.
+func (s *scan) excluded(n *node) bool {
+	return len(s.exclude) > 0 && slices.Contains(s.exclude, n.path())
+}
+
+// describe fills a node by what statx(2) says, and asks for what it does not.
+func (s *scan) describe(n *node, at int, name string, st unix.Statx_t) (err error) {
+	if n.kind = typeOf(uint32(st.Mode)); n.kind == 0 {
+		return fmt.Errorf("a file of type %#o", st.Mode&unix.S_IFMT)
+	}
+	n.mode, n.uid, n.gid, n.links = st.Mode&0o7777, st.Uid, st.Gid, 1
+	n.mtime = uint32(max(0, min(st.Mtime.Sec, s.clamp, math.MaxUint32)))
+	s.latest = max(s.latest, n.mtime)
+	switch n.kind {
+	case typeSymlink:
+		if n.target, err = readLink(at, name); err != nil {
+			return err
+		}
+	case typeBlock, typeChar:
+		n.device = encodeDevice(unix.Mkdev(st.Rdev_major, st.Rdev_minor))
+	case typeFile:
+		n.stamp = stampOf(st)
+	}
+	if n.kind != typeDirectory && st.Nlink > 1 && s.knows(n, st) {
+		return nil
+	}
+	n.xattrs, err = s.attributes(n, at, name)
+	return err
+}
+
+// knows tells whether a file has been seen under another name.
+func (s *scan) knows(n *node, st unix.Statx_t) bool {
+	id := fileID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}
+	first, ok := s.files[id]
+	if !ok {
+		s.files[id] = n
+		return false
+	}
+	n.same = first
+	first.links++
+	return true
+}
+
+func stampOf(st unix.Statx_t) stamp {
+	return stamp{
+		dev: unix.Mkdev(st.Dev_major, st.Dev_minor), ino: st.Ino, size: int64(st.Size),
+		mtime: unix.Timespec{Sec: st.Mtime.Sec, Nsec: int64(st.Mtime.Nsec)},
+		ctime: unix.Timespec{Sec: st.Ctime.Sec, Nsec: int64(st.Ctime.Nsec)},
+	}
+}
+
+// readNames lists a directory, sorted as the format wants it: by bytes.
+func readNames(fd int) ([]string, error) {
+	again, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("open", err)
+	}
+	f := os.NewFile(uintptr(again), "")
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
+}
+
+func readLink(at int, name string) (string, error) {
+	buffer := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(at, name, buffer)
+	return string(buffer[:max(0, n)]), os.NewSyscallError("readlink", err)
+}
+
+// attributes reads a file's extended attributes and returns their set. There is
+// no *at call for that before Linux 6.13; the way through /proc follows the
+// directory's descriptor and not the name.
+func (s *scan) attributes(n *node, at int, name string) (uint32, error) {
+	file := fmt.Sprintf("/proc/self/fd/%d/%s", at, name)
+	size, err := unix.Llistxattr(file, s.buffer)
+	if errors.Is(err, unix.ENOTSUP) || size == 0 && err == nil {
+		return noXattr, nil
+	}
+	if err != nil {
+		return 0, os.NewSyscallError("list attributes", err)
+	}
+	var list []Xattr
+	for full := range strings.SplitSeq(strings.TrimSuffix(string(s.buffer[:size]), "\x00"), "\x00") {
+		if _, _, ok := splitXattr(full); !ok {
+			s.log("not packed: squashfs cannot hold this attribute", n.path(), "attribute", full)
+			continue
+		}
+		length, err := unix.Lgetxattr(file, full, s.buffer)
+		if err != nil {
+			return 0, fmt.Errorf("read attribute %q: %w", full, err)
+		}
+		list = append(list, Xattr{full, slices.Clone(s.buffer[:length])})
+	}
+	return s.xattrs.add(list), nil
+}
