@@ -99,7 +99,7 @@ func newRootCommand(s streams) *cobra.Command {
 	root.AddCommand(
 		newRunCommand(s), newPrepareCommand(s), newPackageCommand(s), newCustomizeCommand(s),
 		newCompleteCommand(s), newFailCommand(s), newStatusCommand(s),
-		newDemoCommand(s), newVersionCommand(s), newCompletionCommand(s),
+		newSquashfsCommand(s), newDemoCommand(s), newVersionCommand(s), newCompletionCommand(s),
 	)
 	addHelpCommand(root)
 	return root
