@@ -139,6 +139,15 @@ type PackOptions struct {
 	// Created is the archive's own time; nil: Epoch, or without that the time of
 	// the newest file, so that the same root makes the same archive.
 	Created *int64
+	// From is the squashfs that the root was unpacked from, "" for none. What it
+	// has of files that are unchanged is taken over as it is; compression and block
+	// size are its own unless others are asked for, which makes it useless.
+	From string
+	// Record is the file that says what the files looked like when they were
+	// unpacked; those that look the same are not read. "" or none: all are.
+	Record string
+	// Verify reads all files nevertheless.
+	Verify  bool
 	Exclude []string // paths below the root that are left out
 	// Progress is told now and then how many of the files' bytes are packed; nil
 	// for nobody. Calls do not overlap.

@@ -13,6 +13,7 @@ import (
 
 	"buildenv/agent"
 	"buildenv/artifacts"
+	"buildenv/artifacts/source"
 	"buildenv/artifacts/squashfs"
 	"buildenv/internal/redact"
 )
@@ -59,6 +60,7 @@ type Config struct {
 	S3Validate     *string       `envconfig:"S3_SSL_VALIDATE" empty:"keep" desc:"false, off, no, f, 0 or empty: S3's certificate is not verified; true or unset: it is; else the path of a CA bundle"`
 	S3Verify       *string       `envconfig:"S3_SSL_VERIFY" empty:"keep" desc:"the same, under its other name; S3_SSL_VALIDATE wins"`
 	HelperTimeout  int           `envconfig:"IMS_PYTHON_HELPER_TIMEOUT" default:"720" desc:"seconds that registering may take"`
+	KeepSource     string        `envconfig:"KEEP_SOURCE" default:"auto" desc:"buildenv's own: auto, always or never: whether the squashfs that the image root is unpacked from is kept beside it, so that packaging compresses only what has changed; auto: if it takes no space, or there is plenty"`
 	SourceDate     *int64        `envconfig:"SOURCE_DATE_EPOCH" desc:"seconds since 1970: the archive's time, and the latest that a file in it has; unset: each file's own, and the newest of them"`
 	LogLevel       string        `envconfig:"LOG_LEVEL" default:"INFO" desc:"DEBUG, INFO, WARNING, ERROR or CRITICAL"`
 
@@ -158,6 +160,7 @@ func (c *Config) validate() []error {
 	}
 	oneOf("BUILD_ARCH", c.Arch, "x86_64", "aarch64")
 	oneOf("BUILDENV_ROLE", c.Role, roleEnvironment, roleStandalone)
+	oneOf("KEEP_SOURCE", c.KeepSource, string(source.KeepAuto), string(source.KeepAlways), string(source.KeepNever))
 	oneOf("LOG_FORMAT", c.LogFormat, "text", "json")
 	oneOf("LOG_LEVEL", strings.ToUpper(c.LogLevel), "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 	if strings.ContainsAny(c.JobID, "/\x00\n") || len(c.JobID) > maxJobID {
@@ -198,6 +201,19 @@ func (c *Config) validateStandalone() []error {
 func (c *Config) packOptions(flags artifacts.PackOptions) artifacts.PackOptions {
 	flags.Epoch = c.SourceDate
 	return flags
+}
+
+// reusing adds the archive that a root was unpacked from, if it has been kept and
+// no other is named.
+func reusing(pack artifacts.PackOptions, root string) artifacts.PackOptions {
+	archive, record := source.Kept(root)
+	if pack.From == "" && isFile(archive) {
+		pack.From = archive
+	}
+	if pack.Record == "" {
+		pack.Record = record
+	}
+	return pack
 }
 
 func isTrue(value string) bool { return strings.EqualFold(value, "true") }

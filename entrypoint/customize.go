@@ -108,7 +108,7 @@ func (f *customizeFlags) run(ctx context.Context, s streams) error {
 			removeWork(cfg.ImageRootParent, log)
 		}
 	}()
-	if err := prepare(ctx, s, log, cfg.ImageRootParent, f.from); err != nil {
+	if err := prepare(ctx, s, log, cfg, f.from); err != nil {
 		return err
 	}
 	j, err := newJob(cfg, log, s.err)
@@ -140,7 +140,7 @@ func packageCommand(given *pflag.FlagSet) string {
 	known := newPackageCommand(streams{}).Flags()
 	words := []string{"buildenv package"}
 	given.Visit(func(flag *pflag.Flag) {
-		if known.Lookup(flag.Name) != nil {
+		if known.Lookup(flag.Name) != nil && flag.Name != "from" { // customize calls any source so
 			words = append(words, "--"+flag.Name+"="+shellQuote(flag.Value.String()))
 		}
 	})

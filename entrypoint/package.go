@@ -39,10 +39,14 @@ The image root itself is not changed. STORE is file:///DIR.`,
 			if err := f.check("root", f.root, "name", f.name, "to", f.to); err != nil {
 				return err
 			}
+			if err := checkFrom(f.pack.From); err != nil {
+				return err
+			}
 			return f.run(c.Context(), s)
 		},
 	}
 	c.Flags().StringVar(&f.root, "root", "", "the image root")
+	c.Flags().StringVar(&f.pack.From, "from", "", "the squashfs that the root was unpacked from; what has not changed is taken from it (default: the one that prepare has kept)")
 	c.Flags().StringVar(&f.job, "job", "", "id of the job to name in the image's metadata")
 	f.register(c)
 	return c
@@ -58,14 +62,26 @@ func (f *packageFlags) register(c *cobra.Command) {
 	flags.StringVar(&f.boot.initrd, "initrd", "", "initrd in /boot (default $INITRD_FILENAME or initrd)")
 	flags.StringVar(&f.boot.parameters, "parameters", "", "kernel parameters file in /boot (default $KERNEL_PARAMETERS_FILENAME)")
 	registerPack(flags, &f.pack)
+	flags.BoolVar(&f.pack.Verify, "verify", false, "read all files, also those that look as they did when they were unpacked")
 	flags.BoolVar(&f.asJSON, "json", false, "print the image and its manifest as JSON")
 }
 
 // registerPack adds the flags that describe an archive.
 func registerPack(flags *pflag.FlagSet, pack *artifacts.PackOptions) {
-	flags.StringVar(&pack.Compression, "compression", "gzip", "gzip, zstd, xz or none")
+	flags.StringVar(&pack.Compression, "compression", "", "gzip, zstd, xz or none (default: that of the squashfs that the root was unpacked from, else gzip)")
 	flags.IntVar(&pack.Level, "level", 0, "compression level: gzip 1 to 9, zstd 1 to 22 (default 6 and 3)")
 	flags.Var(optional{&pack.Created}, "mkfs-time", "the archive's own time, in seconds since 1970 (default $SOURCE_DATE_EPOCH or the newest file's)")
+}
+
+// checkFrom tells whether a file is a squashfs; "" is none, and allowed.
+func checkFrom(name string) error {
+	if name == "" {
+		return nil
+	}
+	if _, err := squashfsInfo(name); err != nil {
+		return fmt.Errorf("--from %s: %w", name, err)
+	}
+	return nil
 }
 
 // optional is a flag whose absence is not zero.

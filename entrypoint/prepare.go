@@ -46,7 +46,7 @@ an earlier job are removed.`,
 			if err := checkMD5(given[1], cfg.DownloadMD5); err != nil {
 				return err
 			}
-			if err := prepare(c.Context(), s, log, cfg.ImageRootParent, given[1]); err != nil {
+			if err := prepare(c.Context(), s, log, cfg, given[1]); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintln(s.out, filepath.Join(cfg.ImageRootParent, imageRoot))
@@ -59,7 +59,8 @@ an earlier job are removed.`,
 const imageRoot = "image-root"
 
 // prepare unpacks src to the image root below parent.
-func prepare(ctx context.Context, s streams, log *slog.Logger, parent, src string) error {
+func prepare(ctx context.Context, s streams, log *slog.Logger, cfg Config, src string) error {
+	parent := cfg.ImageRootParent
 	if strings.Contains(src, "://") {
 		return usagef("prepare: %s: a source is a directory, a tar or a squashfs file; this version fetches nothing", redact.URL(src))
 	}
@@ -73,7 +74,7 @@ func prepare(ctx context.Context, s streams, log *slog.Logger, parent, src strin
 	meter := progress.Start(s.err, log, "unpacking", 0)
 	defer meter.Done()
 	log.Info("unpacking the image root", "from", src, "to", dst)
-	if err := source.Unpack(ctx, src, dst, source.Options{Progress: meter.Of, Log: log}); err != nil {
+	if err := source.Unpack(ctx, src, dst, source.Options{Progress: meter.Of, Keep: source.Keep(cfg.KeepSource), Log: log}); err != nil {
 		return err
 	}
 	root, err := rootfs.Open(dst)

@@ -57,6 +57,7 @@ func publishRoot(ctx context.Context, stderr io.Writer, p *agent.Publisher, orde
 	order.Root = root.Path()
 	meter := progress.Start(stderr, p.Log, "packaging", 0)
 	defer meter.Done()
+	p.Pack = reusing(p.Pack, order.Root)
 	p.Pack.Progress = meter.Of
 	return p.Publish(ctx, order)
 }

@@ -42,17 +42,23 @@ func newSquashfsPackCommand(s streams) *cobra.Command {
 		Long: `Makes FILE, which must not exist, an archive of DIR. The same directory and flags
 make the same bytes on every machine. What is mounted below DIR is left out.
 $SOURCE_DATE_EPOCH bounds the times of files.`,
-		Example: "  buildenv squashfs pack image-root image.squashfs\n  buildenv squashfs pack --compression zstd --exclude var/cache --exclude tmp image-root image.squashfs",
+		Example: "  buildenv squashfs pack image-root image.squashfs\n  buildenv squashfs pack --from base.squashfs image-root image.squashfs\n  buildenv squashfs pack --compression zstd --exclude var/cache --exclude tmp image-root image.squashfs",
 		Args:    args(2, 2),
 		RunE: func(c *cobra.Command, given []string) error {
 			if err := squashfs.CheckOptions(pack); err != nil {
 				return usageError{err}
 			}
+			if err := checkFrom(pack.From); err != nil {
+				return err
+			}
 			return squashfsPack(c.Context(), s, given[0], given[1], pack)
 		},
 	}
 	registerPack(c.Flags(), &pack)
-	c.Flags().IntVar(&pack.BlockSize, "block-size", 128<<10, "bytes, a power of two from 4096 to 1048576")
+	c.Flags().IntVar(&pack.BlockSize, "block-size", 0, "bytes, a power of two from 4096 to 1048576 (default: that of --from, else 131072)")
+	c.Flags().StringVar(&pack.From, "from", "", "the squashfs that DIR was unpacked from; what has not changed is taken from it")
+	c.Flags().StringVar(&pack.Record, "record", "", "what unpack --record has written; files that look as they did are not read")
+	c.Flags().BoolVar(&pack.Verify, "verify", false, "read all files, whatever the record says")
 	c.Flags().IntVar(&pack.Processors, "processors", 0, "how many processors to use (default all)")
 	c.Flags().StringArrayVar(&pack.Exclude, "exclude", nil, "path below DIR to leave out; may be given again")
 	return c
@@ -88,6 +94,7 @@ times, devices, hard links, holes and extended attributes included.`,
 			return squashfsUnpack(c.Context(), s, given[0], given[1], opts)
 		},
 	}
+	c.Flags().StringVar(&opts.Record, "record", "", "file to write down in what the files look like, for pack --record")
 	c.Flags().IntVar(&opts.Processors, "processors", 0, "how many processors to use (default all)")
 	return c
 }

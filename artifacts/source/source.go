@@ -47,6 +47,8 @@ type Options struct {
 	MaxBytes int64
 	// MaxEntries bounds the number of names; 0 means 20 million.
 	MaxEntries int64
+	// Keep says whether a squashfs is kept, under the names that Kept gives.
+	Keep Keep
 	// Log is told about what could not be kept and is no reason to stop; nil for nobody.
 	Log *slog.Logger
 }
@@ -102,13 +104,16 @@ func unpack(ctx context.Context, src, dst string, opts Options) (err error) {
 	if err := os.RemoveAll(temporary); err != nil {
 		return fmt.Errorf("clear an earlier attempt: %w", err)
 	}
+	if err := forgetKept(dst); err != nil {
+		return err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, os.RemoveAll(temporary))
 		}
 	}()
 	if kind == squashfsFile {
-		err = unpackSquashfs(ctx, src, temporary, opts)
+		err = unpackSquashfs(ctx, src, dst, temporary, opts)
 	} else {
 		err = build(temporary, opts, func(t *tree) error { return unpackers[kind](ctx, t, src) })
 	}

@@ -2,14 +2,24 @@ package source
 
 import (
 	"context"
+	"errors"
+	"os"
 
 	"buildenv/artifacts/squashfs"
 )
 
-// unpackSquashfs makes the directory dst, within the limits of opts.
-func unpackSquashfs(ctx context.Context, src, dst string, opts Options) error {
+// unpackSquashfs makes the directory temporary, which will be dst, within the limits of opts.
+func unpackSquashfs(ctx context.Context, src, dst, temporary string, opts Options) error {
+	archive, err := keep(src, dst, opts)
+	if err != nil {
+		return err
+	}
+	record := ""
+	if opts.Keep == KeepAuto || opts.Keep == KeepAlways {
+		_, record = Kept(dst)
+	}
 	b := &budget{maxBytes: opts.MaxBytes, maxEntries: opts.MaxEntries, progress: func(int64) {}}
-	return squashfs.Unpack(ctx, src, dst, squashfs.UnpackOptions{
+	err = squashfs.Unpack(ctx, archive, temporary, squashfs.UnpackOptions{
 		Allow: func(bytes int64) error {
 			if err := b.entry(ctx); err != nil {
 				return err
@@ -17,6 +27,11 @@ func unpackSquashfs(ctx context.Context, src, dst string, opts Options) error {
 			return b.grow(ctx, bytes)
 		},
 		Progress: opts.Progress,
+		Record:   record,
 		Log:      opts.Log,
 	})
+	if err != nil && archive != src {
+		err = errors.Join(err, os.Remove(archive))
+	}
+	return err
 }

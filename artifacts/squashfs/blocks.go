@@ -18,6 +18,7 @@ import (
 type dataWriter struct {
 	ctx       context.Context
 	out       io.WriterAt
+	from      *reuse // where blocks are taken over from, nil for nowhere
 	blockSize int
 	raw       bool // nothing is compressed
 	todo      chan *job
@@ -32,6 +33,8 @@ type dataWriter struct {
 	blocks    []uint32 // that are written
 	sums      []byte   // of all its blocks
 	known     map[contentID]layout
+	copied    map[extent]uint64 // where blocks are now that have been taken over
+	pending   transfer
 }
 
 // job is one step of writing.
@@ -41,7 +44,10 @@ type job struct {
 	data   []byte // a block before compression, nil for zeros
 	stored []byte // the same as it is stored
 	raw    bool
-	hash   bool // whether sum is wanted
+	base   dataBlock // the block of the old archive that may hold the same, or is taken over
+	layout layout    // of a file that is taken over
+	index  uint32    // of a fragment
+	hash   bool      // whether sum is wanted
 	sum    [sha256.Size]byte
 	err    error
 	done   chan struct{} // closed when stored is there; nil if there is nothing to compress
@@ -57,7 +63,7 @@ func newDataWriter(ctx context.Context, out io.WriterAt, s *settings, position u
 	w := &dataWriter{
 		ctx: ctx, out: out, blockSize: s.blockSize, raw: s.raw, position: position,
 		todo: make(chan *job, s.processors), queue: make(chan *job, 2*s.processors),
-		known: map[contentID]layout{},
+		known: map[contentID]layout{}, copied: map[extent]uint64{},
 	}
 	w.buffers.New = func() any { b := make([]byte, 0, s.blockSize); return &b }
 	return w
@@ -72,7 +78,7 @@ func (w *dataWriter) run(s *settings, feed func() error) error {
 		if err != nil {
 			return err
 		}
-		group.Go(func() error { return w.compress(c) })
+		group.Go(func() error { return w.work(&worker{dataWriter: w, compressor: c}) })
 	}
 	group.Go(func() error {
 		defer close(w.queue)
@@ -80,7 +86,10 @@ func (w *dataWriter) run(s *settings, feed func() error) error {
 		return feed()
 	})
 	group.Go(w.write)
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return w.settle()
 }
 
 func (w *dataWriter) buffer() []byte { return (*w.buffers.Get().(*[]byte))[:0] }
@@ -112,14 +121,14 @@ func (w *dataWriter) submit(j *job) error {
 	}
 }
 
-func (w *dataWriter) compress(c compressor) error {
+func (w *dataWriter) work(worker *worker) error {
 	for {
 		select {
 		case j, more := <-w.todo:
 			if !more {
 				return nil
 			}
-			j.err = w.prepare(j, c)
+			j.err = worker.prepare(j)
 			close(j.done)
 		case <-w.ctx.Done():
 			return nil
@@ -129,9 +138,16 @@ func (w *dataWriter) compress(c compressor) error {
 
 var zeros [maxBlockSize]byte
 
+// worker compresses. It serves one goroutine.
+type worker struct {
+	*dataWriter
+	compressor compressor
+	scratch    []byte // for a block of the old archive
+}
+
 // prepare compresses a block. What does not become smaller is stored as it is,
 // and a block of zeros not at all.
-func (w *dataWriter) prepare(j *job, c compressor) (err error) {
+func (w *worker) prepare(j *job) (err error) {
 	if j.hash {
 		j.sum = sha256.Sum256(j.data)
 	}
@@ -140,8 +156,13 @@ func (w *dataWriter) prepare(j *job, c compressor) (err error) {
 		j.data = nil
 		return nil
 	}
+	if j.base.bytes() > 0 && w.sameAsBefore(j) {
+		w.recycle(j.data)
+		j.data = nil
+		return nil
+	}
 	if !w.raw {
-		if j.stored, err = c.compress(w.buffer(), j.data); err != nil {
+		if j.stored, err = w.compressor.compress(w.buffer(), j.data); err != nil {
 			return fmt.Errorf("compress: %w", err)
 		}
 	}
@@ -151,6 +172,25 @@ func (w *dataWriter) prepare(j *job, c compressor) (err error) {
 	w.recycle(j.data)
 	j.data = nil
 	return nil
+}
+
+// sameAsBefore takes a block as the old archive has it, if that holds the same.
+func (w *worker) sameAsBefore(j *job) bool {
+	if w.scratch == nil {
+		w.scratch = make([]byte, w.blockSize)
+	}
+	stored := w.buffer()[:w.blockSize]
+	then := w.scratch[:len(j.data)]
+	if err := w.from.from.exactly(then, stored, j.base); err != nil || !bytes.Equal(then, j.data) {
+		w.recycle(stored)
+		return false
+	}
+	j.stored, j.raw = stored[:j.base.bytes()], j.base.size&rawData != 0
+	if j.raw {
+		copy(j.stored, then)
+	}
+	w.from.taken.Add(int64(len(j.stored)))
+	return true
 }
 
 func (w *dataWriter) write() error {
@@ -221,7 +261,7 @@ func stepBlock(w *dataWriter, j *job) error {
 // stepEnd makes what was written the file's content, or takes it back when
 // another file has the same.
 func stepEnd(w *dataWriter, j *job) error {
-	content := layout{start: w.start, blocks: w.blocks, fragment: noFragment, sparse: w.sparse(j.file)}
+	content := layout{start: w.start, blocks: w.blocks, fragment: noFragment, sparse: w.sparse(w.blocks, j.file)}
 	if j.hash {
 		id := contentID{j.file.stamp.size, sha256.Sum256(w.sums)}
 		if known, ok := w.known[id]; ok {
@@ -234,8 +274,8 @@ func stepEnd(w *dataWriter, j *job) error {
 }
 
 // sparse is how many of a file's bytes are in blocks of zeros.
-func (w *dataWriter) sparse(n *node) (total uint64) {
-	for i, size := range w.blocks {
+func (w *dataWriter) sparse(blocks []uint32, n *node) (total uint64) {
+	for i, size := range blocks {
 		if size == 0 {
 			total += uint64(min(int64(w.blockSize), n.stamp.size-int64(i)*int64(w.blockSize)))
 		}
@@ -254,6 +294,15 @@ func stepDrop(w *dataWriter, j *job) error {
 // stepTails writes a fragment.
 func stepTails(w *dataWriter, j *job) error {
 	b, err := w.store(j)
-	w.fragments = append(w.fragments, b)
+	w.setFragment(j.index, b)
 	return err
+}
+
+// setFragment puts a fragment where its index says: files refer to it before it
+// is written.
+func (w *dataWriter) setFragment(index uint32, b dataBlock) {
+	if missing := int(index) + 1 - len(w.fragments); missing > 0 {
+		w.fragments = append(w.fragments, make([]dataBlock, missing)...)
+	}
+	w.fragments[index] = b
 }

@@ -42,9 +42,10 @@ func (a *Archive) readBlock(dst, buffer []byte, b dataBlock) (int, error) {
 type tailCache struct {
 	archive *Archive
 
-	mu    sync.Mutex // protects the following
-	kept  map[uint32]*list.Element
-	order *list.List // of *tails, the one used last in front
+	mu      sync.Mutex // protects the following
+	kept    map[uint32]*list.Element
+	order   *list.List // of *tails, the one used last in front
+	lengths []uint32   // of all fragments that have been read, uncompressed
 }
 
 // maxTails bounds the cache: with blocks of the usual size, to 4 MiB.
@@ -76,8 +77,18 @@ func (t *tailCache) get(index uint32) ([]byte, error) {
 			f.err = malformed("fragment %d is empty", index)
 		}
 		f.data = f.data[:n]
+		t.note(index, n)
 	})
 	return f.data, f.err
+}
+
+func (t *tailCache) note(index uint32, length int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.lengths == nil {
+		t.lengths = make([]uint32, len(t.archive.fragments))
+	}
+	t.lengths[index] = uint32(length)
 }
 
 func (t *tailCache) find(index uint32) *tails {

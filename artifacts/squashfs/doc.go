@@ -23,6 +23,12 @@
 // machine and with any number of processors. A file that changes while it is
 // read is read again, and after some attempts the pack fails with its name.
 //
+// # Reuse
+//
+// With the archive that the root was unpacked from, what has not changed is taken
+// over as it is, compressed (reuse.go, takeover.go). Which files those are, a
+// record says that was made when they were unpacked (identities.go), or comparing.
+//
 // # Reading
 //
 // An [Archive] is not trusted: whatever it says, reading it ends, in bounded

@@ -21,8 +21,13 @@ type feeder struct {
 	progress *counter
 	packed   int64 // bytes of the files before this one
 
+	reuse     *reuse // nil: there is no old archive
+	kept      *job   // that copies the fragment taken over last; nil when it has been submitted
+	taken     int64  // bytes of the files that have been taken over
 	tails     []byte // of the fragment in the making
-	fragments uint32 // that are complete
+	scratch   []byte // for the file that is read
+	making    uint32 // its index, if there are tails
+	fragments uint32 // indexes that are given
 	known     map[contentID]layout
 }
 
@@ -35,12 +40,12 @@ const tries = 5
 // feed reads all files below a directory.
 func (f *feeder) feed(root *node) error {
 	f.progress.total.Store(f.count(root))
-	f.tails, f.known = f.w.buffer(), map[contentID]layout{}
+	f.tails, f.scratch, f.known = f.w.buffer(), make([]byte, f.w.blockSize), map[contentID]layout{}
 	defer f.folders.close()
 	if err := f.directory(root); err != nil {
 		return err
 	}
-	return f.flush()
+	return errors.Join(f.copyKept(), f.flush())
 }
 
 // count takes note of the sizes of all files and returns their sum.
@@ -77,6 +82,11 @@ func (f *feeder) directory(dir *node) error {
 
 // file reads one file until it stays the same meanwhile.
 func (f *feeder) file(n *node) (err error) {
+	if took, err := f.takeOver(n); took || err != nil {
+		f.packed += n.stamp.size
+		f.progress.done.Store(f.packed)
+		return err
+	}
 	for range tries {
 		if err = f.readOnce(n); !errors.Is(err, errChanged) {
 			f.packed += n.stamp.size
@@ -88,23 +98,74 @@ func (f *feeder) file(n *node) (err error) {
 }
 
 func (f *feeder) readOnce(n *node) error {
-	dir, err := f.folders.open(n.parent)
+	file, err := openNode(&f.folders, n)
 	if err != nil {
 		return err
 	}
-	fd, err := unix.Openat(dir, n.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return os.NewSyscallError("open", err)
-	}
-	file := os.NewFile(uintptr(fd), n.name)
 	defer file.Close()
-	if err := f.settle(n, fd); err != nil {
+	if err := f.settle(n, int(file.Fd())); err != nil {
 		return err
 	}
 	if n.stamp.size < int64(f.w.blockSize) {
 		return f.small(n, file)
 	}
 	return f.large(n, file)
+}
+
+// takeOver has a file's blocks copied from the old archive, if its content is
+// known to be the same and its tail lies in a fragment that is taken over.
+func (f *feeder) takeOver(n *node) (bool, error) {
+	b := n.base
+	if b == nil || !b.trusted && !(b.tail && len(b.file.blocks) == 0) {
+		return false, nil
+	}
+	content := b.file
+	if content.fragment != noFragment {
+		index, kept, err := f.keptFragment(content.fragment)
+		if !kept || err != nil {
+			return false, err
+		}
+		content.fragment = index
+	} else {
+		content.offset = 0
+	}
+	f.taken += n.stamp.size
+	return true, f.w.submit(&job{step: stepTakeOver, file: n, layout: content})
+}
+
+// keptFragment is the new index of a fragment that is taken over. It is copied
+// when a file is met that has its tail in the next one: at the place where it
+// would be if it had been made of these files.
+func (f *feeder) keptFragment(index uint32) (as uint32, kept bool, err error) {
+	k := &f.reuse.fragments[index]
+	if k.keep && !k.made {
+		err = f.copyKept()
+		k.as, k.made = f.nextFragment(), true
+		f.kept = &job{step: stepKeepFragment, index: k.as, base: f.reuse.from.fragments[index]}
+	}
+	return k.as, k.keep, err
+}
+
+// copyKept has the fragment copied that is due.
+func (f *feeder) copyKept() error {
+	j := f.kept
+	if f.kept = nil; j == nil {
+		return nil
+	}
+	return f.w.submit(j)
+}
+
+// openNode opens a regular file.
+func openNode(f *folders, n *node) (*os.File, error) {
+	dir, err := f.open(n.parent)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.Openat(dir, n.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("open", err)
+	}
+	return os.NewFile(uintptr(fd), n.name), nil
 }
 
 // settle takes note of what has changed about a file since it was scanned.
@@ -147,34 +208,48 @@ func (f *feeder) small(n *node, file *os.File) error {
 		n.content = layout{fragment: noFragment}
 		return nil
 	}
-	if len(f.tails)+size > f.w.blockSize {
-		if err := f.flush(); err != nil {
-			return err
-		}
-	}
-	content := f.tails[len(f.tails):][:size]
+	content := f.scratch[:size]
 	if err := readFull(file, content, 0); err != nil {
 		return err
 	}
 	if err := unchanged(n, file); err != nil {
 		return err
 	}
+	id := contentID{size: n.stamp.size}
 	if f.sizes[n.stamp.size] > 1 {
-		id := contentID{n.stamp.size, sha256.Sum256(content)}
+		id.sum = sha256.Sum256(content)
 		if known, ok := f.known[id]; ok {
 			n.content = known
 			return nil
 		}
-		f.known[id] = f.tail()
 	}
-	n.content = f.tail()
-	f.tails = f.tails[:len(f.tails)+size]
+	if err := f.add(n, content); err != nil {
+		return err
+	}
+	if f.sizes[n.stamp.size] > 1 {
+		f.known[id] = n.content
+	}
 	return nil
 }
 
-// tail is the place behind the last tail.
-func (f *feeder) tail() layout {
-	return layout{fragment: f.fragments, offset: uint32(len(f.tails))}
+// add puts a tail behind the last one, into another fragment if this one is full.
+func (f *feeder) add(n *node, content []byte) error {
+	if len(f.tails)+len(content) > f.w.blockSize {
+		if err := f.flush(); err != nil {
+			return err
+		}
+	}
+	if len(f.tails) == 0 {
+		f.making = f.nextFragment()
+	}
+	n.content = layout{fragment: f.making, offset: uint32(len(f.tails))}
+	f.tails = append(f.tails, content...)
+	return nil
+}
+
+func (f *feeder) nextFragment() uint32 {
+	f.fragments++
+	return f.fragments - 1
 }
 
 // flush ends the fragment in the making.
@@ -182,15 +257,15 @@ func (f *feeder) flush() error {
 	if len(f.tails) == 0 {
 		return nil
 	}
-	err := f.w.submit(&job{step: stepTails, data: f.tails})
+	err := f.w.submit(&job{step: stepTails, index: f.making, data: f.tails})
 	f.tails = f.w.buffer()
-	f.fragments++
 	return err
 }
 
 // large feeds a file block by block. Blocks that lie in a hole are not read.
 func (f *feeder) large(n *node, file *os.File) error {
 	hash := f.sizes[n.stamp.size] > 1
+	old := oldBlocks(n)
 	data := int64(0) // where there may be data from
 	for at := int64(0); at < n.stamp.size; at += int64(f.w.blockSize) {
 		length := min(int64(f.w.blockSize), n.stamp.size-at)
@@ -201,6 +276,9 @@ func (f *feeder) large(n *node, file *os.File) error {
 		j := &job{step: stepBlock, file: n, hash: hash}
 		if data < at+length {
 			j.data = f.w.buffer()[:length]
+			if index := int(at / int64(f.w.blockSize)); index < len(old) {
+				j.base = old[index]
+			}
 			if err := readFull(file, j.data, at); err != nil {
 				return errors.Join(err, f.drop(n))
 			}

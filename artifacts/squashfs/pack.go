@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -33,6 +34,23 @@ func (p Packer) Pack(ctx context.Context, root, dst string, opts artifacts.PackO
 		return fmt.Errorf("pack %s: %w", root, err)
 	}
 	return nil
+}
+
+// openOld opens the archive that the root was unpacked from, nil for none.
+func (p Packer) openOld(opts *artifacts.PackOptions) (*reuse, error) {
+	if opts.From == "" {
+		return nil, nil
+	}
+	old, err := openReuse(opts.From, p.Log)
+	if errors.Is(err, ErrFormat) {
+		p.Log.Warn("all files are packed anew: the source archive cannot be read", "error", err)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	old.adopt(opts)
+	return old, nil
 }
 
 // settings are options that have been checked.
@@ -100,6 +118,13 @@ func (s *settings) newCompressor() (compressor, error) {
 }
 
 func (p Packer) pack(ctx context.Context, root, dst string, opts artifacts.PackOptions) error {
+	old, err := p.openOld(&opts)
+	if err != nil {
+		return err
+	}
+	if old != nil {
+		defer old.close()
+	}
 	s, err := newSettings(opts)
 	if err != nil {
 		return err
@@ -118,6 +143,10 @@ func (p Packer) pack(ctx context.Context, root, dst string, opts artifacts.PackO
 	}
 	defer archive.Discard()
 	w := &writer{settings: s, out: archive.File, log: p.Log, root: fd, path: root}
+	if old != nil && old.fits(s) {
+		old.believe(fd, opts)
+		w.reuse = old
+	}
 	stop := watch(&w.progress, opts.Progress)
 	err = w.write(ctx)
 	stop()
@@ -136,7 +165,8 @@ type writer struct {
 	path string // of the root, for messages
 
 	progress counter
-	lost     int // attributes that cannot be kept
+	reuse    *reuse // nil: nothing is taken over
+	lost     int    // attributes that cannot be kept
 	sb       superblock
 	xattrs   xattrSets
 }
@@ -172,8 +202,15 @@ func (w *writer) write(ctx context.Context) error {
 		n.mtime = uint32(max(0, min(n.stamp.mtime.Sec, w.clamp, math.MaxUint32)))
 		sc.latest = max(sc.latest, n.mtime)
 	}}
+	if err := w.plan(ctx, root); err != nil {
+		return err
+	}
+	f.reuse, data.from = w.reuse, w.reuse
 	if err := data.run(w.settings, func() error { return f.feed(root) }); err != nil {
 		return err
+	}
+	if w.reuse != nil {
+		w.log.Info("unchanged content was taken over", "files_bytes", f.taken, "archive_bytes", w.reuse.taken.Load())
 	}
 	if w.created == nil {
 		w.created = &sc.latest
@@ -182,6 +219,22 @@ func (w *writer) write(ctx context.Context) error {
 		return err
 	}
 	return w.finish(options)
+}
+
+// plan finds out what can be taken over. A source that is damaged is of no use,
+// which is no reason to fail.
+func (w *writer) plan(ctx context.Context, root *node) error {
+	if w.reuse == nil {
+		return nil
+	}
+	err := w.reuse.plan(ctx, root, w.root, w.processors)
+	if errors.Is(err, ErrFormat) {
+		w.log.Warn("all files are packed anew: the source archive cannot be read", "error", err)
+		w.reuse = nil
+		forget(root)
+		return nil
+	}
+	return err
 }
 
 // options are the compressor's, as the block of metadata that they are stored as.

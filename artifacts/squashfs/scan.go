@@ -23,12 +23,13 @@ type node struct {
 	uid, gid uint32
 	mtime    uint32 // seconds since 1970, as far as the format goes
 	device   uint32
-	target   string // of a symbolic link
-	xattrs   uint32 // index of a set, noXattr for none
-	links    uint32 // names of the same file in this root
-	same     *node  // the first of these names, nil for that itself
-	stamp    stamp  // of a regular file
-	content  layout // of a regular file, once it is stored
+	target   string       // of a symbolic link
+	xattrs   uint32       // index of a set, noXattr for none
+	links    uint32       // names of the same file in this root
+	same     *node        // the first of these names, nil for that itself
+	stamp    stamp        // of a regular file
+	content  layout       // of a regular file, once it is stored
+	base     *counterpart // of a regular file, in the archive that is reused; nil for none
 
 	number uint32
 	ref    ref

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -24,6 +25,9 @@ type UnpackOptions struct {
 	// Progress is told now and then how many of the archive's bytes have been
 	// read; nil for nobody. Calls do not overlap.
 	Progress func(done, total int64)
+	// Record is the name of a file that notes what the files looked like, for
+	// packing them again; "" for none.
+	Record string
 	// Log is told which extended attributes this file system or process cannot
 	// set, which is no reason to stop; nil for nobody.
 	Log *slog.Logger
@@ -45,8 +49,20 @@ func Unpack(ctx context.Context, archive, dir string, opts UnpackOptions) error 
 	}
 	progress.total.Store(int64(a.sb.Size))
 	defer watch(progress, opts.Progress)()
-	if err := a.Unpack(ctx, dir, opts); err != nil {
+	var seen *identities
+	if opts.Record != "" {
+		if seen, err = newIdentities(f); err != nil {
+			return err
+		}
+	}
+	if err := a.unpack(ctx, dir, opts, seen); err != nil {
 		return err
+	}
+	if seen != nil {
+		seen.fragments, seen.taken = a.tails.lengths, nextTick()
+		if err := seen.write(opts.Record); err != nil {
+			return fmt.Errorf("record what the files look like: %w", err)
+		}
 	}
 	progress.done.Store(int64(a.sb.Size)) // blocks that files share are read once
 	return nil
@@ -54,6 +70,10 @@ func Unpack(ctx context.Context, archive, dir string, opts UnpackOptions) error 
 
 // Unpack makes the directory dir of the archive; the function of that name says how.
 func (a *Archive) Unpack(ctx context.Context, dir string, opts UnpackOptions) error {
+	return a.unpack(ctx, dir, opts, nil)
+}
+
+func (a *Archive) unpack(ctx context.Context, dir string, opts UnpackOptions, seen *identities) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -70,7 +90,7 @@ func (a *Archive) Unpack(ctx context.Context, dir string, opts UnpackOptions) er
 	if err := os.Mkdir(content, 0o700); err != nil {
 		return err
 	}
-	if err := a.fill(ctx, content, opts); err != nil {
+	if err := a.fill(ctx, content, opts, seen); err != nil {
 		return fmt.Errorf("unpack squashfs: %w", err)
 	}
 	// rename(2) replaces an empty directory, os.Rename refuses to.
@@ -99,6 +119,9 @@ type unpacker struct {
 	linked  map[ref]string // where files with more than one name have been made
 	root    int            // descriptor of the new root
 	lost    lostXattrs
+
+	identifying sync.Mutex  // protects the following
+	identities  *identities // of the files; nil: nobody wants to know
 }
 
 // scratch is what a goroutine needs for blocks.
@@ -107,7 +130,7 @@ type scratch struct{ block, stored []byte }
 // queuedJobs bounds the files, and so their directories, that are open.
 const queuedJobs = 64
 
-func (a *Archive) fill(ctx context.Context, dir string, opts UnpackOptions) error {
+func (a *Archive) fill(ctx context.Context, dir string, opts UnpackOptions, seen *identities) error {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -119,7 +142,7 @@ func (a *Archive) fill(ctx context.Context, dir string, opts UnpackOptions) erro
 	group, ctx := errgroup.WithContext(ctx)
 	u := &unpacker{
 		archive: a, opts: opts, ctx: ctx, jobs: make(chan func(*scratch) error, queuedJobs),
-		seen: map[ref]bool{}, linked: map[ref]string{}, root: fd,
+		seen: map[ref]bool{}, linked: map[ref]string{}, root: fd, identities: seen,
 	}
 	for range opts.Processors {
 		group.Go(u.work)
@@ -130,7 +153,48 @@ func (a *Archive) fill(ctx context.Context, dir string, opts UnpackOptions) erro
 	})
 	err = group.Wait()
 	u.lost.report(opts.Log)
+	if err == nil && seen != nil {
+		err = u.identifyLinked()
+	}
 	return err
+}
+
+// identify notes what a file looks like. An inode that has been made twice, as
+// two files, is not noted at all: it can be neither of them.
+func (u *unpacker) identify(at ref, fd int) error {
+	s, err := stampFile(fd)
+	if err != nil {
+		return err
+	}
+	u.identifying.Lock()
+	defer u.identifying.Unlock()
+	if _, twice := u.identities.files[at]; twice {
+		s = stamp{}
+	}
+	u.identities.files[at] = s
+	return nil
+}
+
+// identifyLinked notes what files with several names look like, which each new
+// name has changed.
+func (u *unpacker) identifyLinked() error {
+	for at, path := range u.linked {
+		dir, base, err := u.find(path)
+		if err != nil {
+			return err
+		}
+		fd, err := unix.Openat(dir, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		unix.Close(dir)
+		if err != nil {
+			return os.NewSyscallError("open", err)
+		}
+		err = u.identify(at, fd)
+		unix.Close(fd)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // work does jobs until there are no more. After an error the remaining ones are

@@ -125,7 +125,11 @@ func (u *unpacker) finishFile(n *newFile) error {
 			return os.NewSyscallError("truncate", err)
 		}
 	}
-	return u.finish(n.fd, join(n.folder.path, n.name), n.inode)
+	err := u.finish(n.fd, join(n.folder.path, n.name), n.inode)
+	if err == nil && u.identities != nil && n.inode.Links == 1 {
+		err = u.identify(n.inode.ref, n.fd)
+	}
+	return err
 }
 
 // finish gives an open file or directory its metadata. The order matters: a

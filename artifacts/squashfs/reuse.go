@@ -1,0 +1,274 @@
+package squashfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"buildenv/artifacts"
+)
+
+// reuse finds out what a new archive can take over from the one that its root was
+// unpacked from: blocks and fragments as they are, compressed.
+//
+// A file that looks as it did when it was unpacked is the same (identities). Any
+// other file is compared with what the old archive has under its path, block by
+// block, so that nothing is taken over on a guess. A fragment is taken over if
+// all of its bytes belong to such files; otherwise tails of files that have been
+// deleted or changed would come along.
+type reuse struct {
+	from       *Archive
+	file       *os.File
+	identities *identities // nil: nothing is believed, all is compared
+	log        *slog.Logger
+
+	trusted   []*node          // files that look as they did
+	doubtful  []*node          // files with a tail in the old archive that is to be compared
+	fragments []fragmentOfBase // by index in the old archive
+	taken     atomic.Int64     // bytes of the old archive that are in the new one
+}
+
+// counterpart is what the old archive has under a file's path.
+type counterpart struct {
+	*Inode
+	trusted bool // the content is the same, by its identity
+	tail    bool // the tail is the same
+}
+
+// fragmentOfBase is a fragment of the old archive.
+type fragmentOfBase struct {
+	live []span // tails of files that are the same
+	keep bool
+	made bool   // as the fragment index of the new archive
+	as   uint32 // its index
+}
+
+// span is a part of a fragment.
+type span struct{ from, to uint32 }
+
+// openReuse opens the old archive.
+func openReuse(name string, log *slog.Logger) (*reuse, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	a, err := Open(f)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return &reuse{from: a, file: f, log: log, fragments: make([]fragmentOfBase, len(a.fragments))}, nil
+}
+
+// believe reads the record of a root, if there is one that counts.
+func (r *reuse) believe(root int, opts artifacts.PackOptions) {
+	if opts.Record == "" || opts.Verify {
+		return
+	}
+	d, err := readIdentities(opts.Record)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	reason := ""
+	if err != nil {
+		reason = err.Error()
+	} else {
+		reason = d.doubt(root, r.file)
+	}
+	if reason != "" {
+		r.log.Info("all files are read to find those that are unchanged", "reason", reason)
+		return
+	}
+	r.identities = d
+}
+
+// adopt fills in compression and block size where the options leave them open:
+// those of the old archive, if we can write them.
+func (r *reuse) adopt(opts *artifacts.PackOptions) {
+	info := r.from.Info()
+	if _, _, err := compressionByName(info.Compression, 0); opts.Compression == "" && err == nil {
+		opts.Compression = info.Compression
+	}
+	if opts.BlockSize == 0 {
+		opts.BlockSize = info.BlockSize
+	}
+}
+
+// fits tells whether an archive that is made so can take over anything.
+func (r *reuse) fits(s *settings) bool {
+	info, name := r.from.Info(), s.compression.name
+	if s.raw {
+		name = none
+	}
+	if info.Compression == name && info.BlockSize == s.blockSize {
+		return true
+	}
+	r.log.Info("all files are packed anew: another compression or block size",
+		"was", info.Compression, "block_size", info.BlockSize, "is", name, "new_block_size", s.blockSize)
+	return false
+}
+
+func (r *reuse) close() { r.file.Close() }
+
+// plan decides about every file of a root.
+func (r *reuse) plan(ctx context.Context, root *node, rootFD, processors int) error {
+	i, err := r.from.inode(ref(r.from.sb.Root))
+	if err == nil {
+		err = r.match(root, i)
+	}
+	if err == nil {
+		err = r.compare(ctx, rootFD, processors)
+	}
+	if err != nil {
+		return err
+	}
+	r.chooseFragments()
+	return nil
+}
+
+// forget undoes what plan has decided.
+func forget(dir *node) {
+	for _, n := range dir.children {
+		n.base = nil
+		forget(n)
+	}
+}
+
+// match finds the counterparts of the files in a directory.
+func (r *reuse) match(dir *node, i *Inode) error {
+	entries, err := r.from.readDirectory(i)
+	if err != nil {
+		return err
+	}
+	byName := make(map[string]Entry, len(entries))
+	for _, e := range entries {
+		byName[e.Name] = e
+	}
+	for _, n := range dir.children {
+		e, ok := byName[n.name]
+		if !ok || e.kind != n.kind || n.kind != typeDirectory && n.kind != typeFile {
+			continue
+		}
+		i, err := r.from.inode(e.ref)
+		switch {
+		case err != nil:
+			return err
+		case n.kind == typeDirectory && i.isDirectory():
+			err = r.match(n, i)
+		case n.kind == typeFile && i.isFile():
+			r.pair(n.original(), i)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pair notes a file's counterpart. A small one is of no use unless it has the
+// same size; of a large one blocks may be the same.
+func (r *reuse) pair(n *node, i *Inode) {
+	block := int64(r.from.sb.BlockSize)
+	if n.base != nil || i.Size == 0 || n.stamp.size != int64(i.Size) && (n.stamp.size < block || int64(i.Size) < block) {
+		return
+	}
+	n.base = &counterpart{Inode: i}
+	switch {
+	case r.identities != nil && r.identities.unchanged(i.ref, n.stamp):
+		n.base.trusted, n.base.tail = true, i.file.fragment != noFragment
+		r.trusted = append(r.trusted, n)
+	case i.file.fragment != noFragment && len(i.file.blocks) == 0:
+		r.doubtful = append(r.doubtful, n)
+	}
+}
+
+// compare reads the small files about which there is doubt.
+func (r *reuse) compare(ctx context.Context, root, processors int) error {
+	group, ctx := errgroup.WithContext(ctx)
+	size := max(1, (len(r.doubtful)+processors-1)/processors)
+	for part := range slices.Chunk(r.doubtful, size) {
+		group.Go(func() error {
+			c := comparer{from: r.from, folders: folders{root: root}, buffer: make([]byte, r.from.sb.BlockSize)}
+			defer c.folders.close()
+			for _, n := range part {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				n.base.tail = c.same(n)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// comparer compares small files with their counterparts. It serves one goroutine.
+type comparer struct {
+	from    *Archive
+	folders folders
+	buffer  []byte
+}
+
+// same tells whether a small file's content is that of its counterpart. What
+// cannot be read is not the same; packing it will tell why.
+func (c *comparer) same(n *node) bool {
+	then, err := c.from.tail(n.base.Inode)
+	if err != nil {
+		return false
+	}
+	file, err := openNode(&c.folders, n)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	now := c.buffer[:len(then)]
+	if before := unchanged(n, file); before != nil || readFull(file, now, 0) != nil {
+		return false
+	}
+	return slices.Equal(now, then) && unchanged(n, file) == nil
+}
+
+// chooseFragments finds those whose bytes are all alive.
+func (r *reuse) chooseFragments() {
+	for _, n := range append(r.trusted, r.doubtful...) {
+		if i := n.base.Inode; n.base.tail && int64(i.file.fragment) < int64(len(r.fragments)) {
+			f := &r.fragments[i.file.fragment]
+			f.live = append(f.live, span{i.file.offset, i.file.offset + uint32(i.Size%uint64(r.from.sb.BlockSize))})
+		}
+	}
+	for index := range r.fragments {
+		f := &r.fragments[index]
+		f.keep, f.live = covers(f.live, r.fragmentLength(uint32(index))), nil
+	}
+}
+
+// fragmentLength is that of a fragment uncompressed, 0 if nobody has read it.
+func (r *reuse) fragmentLength(index uint32) uint32 {
+	if r.identities != nil && int(index) < len(r.identities.fragments) {
+		return r.identities.fragments[index]
+	}
+	if int(index) < len(r.from.tails.lengths) {
+		return r.from.tails.lengths[index]
+	}
+	return 0
+}
+
+// covers tells whether spans leave nothing out of a length.
+func covers(spans []span, length uint32) bool {
+	slices.SortFunc(spans, func(a, b span) int { return int(int64(a.from) - int64(b.from)) })
+	end := uint32(0)
+	for _, s := range spans {
+		if s.from > end {
+			return false
+		}
+		end = max(end, s.to)
+	}
+	return length > 0 && end == length
+}
