@@ -177,9 +177,11 @@ var trustworthy = map[int64]bool{
 
 // doubt is a reason not to believe in identities at all, "" for none.
 func (d *identities) doubt(root int, archive *os.File) string {
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(root, &fs); err != nil || !trustworthy[int64(fs.Type)] {
-		return "its file system does not note every change"
+	for _, fd := range []int{root, int(archive.Fd())} {
+		var fs unix.Statfs_t
+		if err := unix.Fstatfs(fd, &fs); err != nil || !trustworthy[int64(fs.Type)] {
+			return "a file system that does not note every change"
+		}
 	}
 	is, err := stampFile(int(archive.Fd()))
 	if is.dev = 0; err != nil || is != d.archive {

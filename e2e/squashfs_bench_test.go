@@ -1,0 +1,216 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// squashfsRounds is how often each side works, in turn.
+const squashfsRounds = 3
+
+// squashfsCase is work that both can do.
+type squashfsCase struct {
+	name        string
+	ours, tools []string
+	rounds      int
+}
+
+// BenchmarkSquashfs: the Debian root packed, unpacked and, after a change of one
+// per cent of its files, packed again, by us and by squashfs-tools in turn. What
+// is made goes to memory: a disk is not to be measured. The root is on a disk,
+// which has been read before, because of files in memory nothing is believed.
+func BenchmarkSquashfs(b *testing.B) {
+	w := squashfsWork(b)
+	pack := func(name string, ours, tools string) squashfsCase {
+		return squashfsCase{"pack-" + name,
+			append([]string{w.binary, "squashfs", "pack", w.root, w.out("ours")}, strings.Fields(ours)...),
+			append([]string{"mksquashfs", w.root, w.out("tools"), "-quiet", "-no-progress", "-noappend"}, strings.Fields(tools)...), squashfsRounds}
+	}
+	again := func(name, base, tools string) squashfsCase {
+		return squashfsCase{"again-" + name,
+			[]string{w.binary, "squashfs", "pack", w.in(base), w.out("ours"), "--from", w.in(base + ".sqsh"), "--record", w.in(base + ".record")},
+			append([]string{"mksquashfs", w.in(base), w.out("tools"), "-quiet", "-no-progress", "-noappend"}, strings.Fields(tools)...), squashfsRounds}
+	}
+	for _, c := range []squashfsCase{
+		pack("gzip-6", "--level 6", "-Xcompression-level 6"),
+		pack("gzip-9", "--level 9", "-Xcompression-level 9"),
+		pack("zstd-3", "--compression zstd --level 3", "-comp zstd -Xcompression-level 3"),
+		again("gzip-default", "gzip", ""),
+		again("gzip-6", "gzip", "-Xcompression-level 6"),
+		again("zstd-3", "zstd", "-comp zstd -Xcompression-level 3"),
+		{"unpack-gzip", []string{w.binary, "squashfs", "unpack", w.in("gzip.sqsh"), w.out("ours")},
+			[]string{"unsquashfs", "-quiet", "-no-progress", "-dest", w.out("tools"), w.in("gzip.sqsh")}, squashfsRounds},
+		{"unpack-zstd", []string{w.binary, "squashfs", "unpack", w.in("zstd.sqsh"), w.out("ours")},
+			[]string{"unsquashfs", "-quiet", "-no-progress", "-dest", w.out("tools"), w.in("zstd.sqsh")}, squashfsRounds},
+	} {
+		b.Run(c.name, func(b *testing.B) { w.compare(b, c) })
+	}
+}
+
+// squashfsFolder is what the benchmark works in.
+type squashfsFolder struct{ binary, root, disk, memory string }
+
+func (w squashfsFolder) in(name string) string  { return filepath.Join(w.disk, name) }
+func (w squashfsFolder) out(name string) string { return filepath.Join(w.memory, name) }
+
+// squashfsWork copies the root and makes what is packed again: for each
+// compression an archive by mksquashfs, and the changed root that came of it.
+func squashfsWork(b *testing.B) squashfsFolder {
+	b.Helper()
+	debian := debianRoot()
+	if debian == "" || os.Geteuid() != 0 {
+		b.Skip("needs root and the Debian image root; try: tools/debian-root")
+	}
+	if _, err := exec.LookPath("mksquashfs"); err != nil {
+		b.Skipf("%v; try: tools/setup e2e", err)
+	}
+	binary, err := builtBinary()
+	if err != nil {
+		b.Fatal(err)
+	}
+	memory, err := os.MkdirTemp("/dev/shm", "buildenv-bench-")
+	if err != nil {
+		b.Skipf("needs a file system in memory: %v", err)
+	}
+	b.Cleanup(func() { os.RemoveAll(memory) })
+	w := squashfsFolder{binary: binary, root: debian, disk: b.TempDir(), memory: memory}
+	for base, options := range map[string]string{"gzip": "-Xcompression-level 6", "zstd": "-comp zstd -Xcompression-level 3"} {
+		w.must(b, append([]string{"mksquashfs", debian, w.in(base + ".sqsh"), "-quiet", "-no-progress"}, strings.Fields(options)...)...)
+		w.must(b, w.binary, "squashfs", "unpack", "--record", w.in(base+".record"), w.in(base+".sqsh"), w.in(base))
+		changeOnePerCent(b, w.in(base))
+	}
+	return w
+}
+
+func (w squashfsFolder) must(b *testing.B, argv ...string) {
+	b.Helper()
+	if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+		b.Fatalf("%q: %v: %s", argv, err, out)
+	}
+}
+
+// changeOnePerCent writes one of a hundred files anew, removes one of five
+// hundred and adds as many.
+func changeOnePerCent(b *testing.B, root string) {
+	b.Helper()
+	count := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		switch count++; {
+		case count%500 == 250:
+			return os.Remove(path)
+		case count%500 == 0:
+			return os.WriteFile(path+".new", bytes.Repeat([]byte("added\n"), count), 0o644)
+		case count%100 == 50:
+			return prefix(path, "changed\n")
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// prefix puts text before a file's content, without having it in memory: what a
+// process has had there counts for the programs that it starts (execve(2) keeps
+// the peak of a process that has been made by vfork(2)).
+func prefix(path, text string) error {
+	old, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer old.Close()
+	changed, err := os.Create(path + ".changed")
+	if err != nil {
+		return err
+	}
+	defer changed.Close()
+	if _, err := io.Copy(changed, io.MultiReader(strings.NewReader(text), old)); err != nil {
+		return err
+	}
+	return os.Rename(changed.Name(), path)
+}
+
+// usage is what a program has taken.
+type usage struct {
+	wall, cpu time.Duration
+	memory    int64 // bytes, at the most
+	size      int64 // of what it has made
+}
+
+// compare lets both do their work in turn and reports medians and their ratios.
+func (w squashfsFolder) compare(b *testing.B, c squashfsCase) {
+	var ours, tools []usage
+	for b.Loop() {
+		for range c.rounds {
+			ours = append(ours, w.run(b, c.ours, w.out("ours")))
+			tools = append(tools, w.run(b, c.tools, w.out("tools")))
+		}
+	}
+	median := func(of []usage, what func(usage) float64) float64 {
+		values := make([]float64, 0, len(of))
+		for _, u := range of {
+			values = append(values, what(u))
+		}
+		slices.Sort(values)
+		return values[len(values)/2]
+	}
+	b.ReportMetric(0, "ns/op")
+	for _, m := range []struct {
+		unit  string
+		what  func(usage) float64
+		ratio bool // tools to ours; false: ours to tools
+	}{
+		{"s", func(u usage) float64 { return u.wall.Seconds() }, true},
+		{"cpu-s", func(u usage) float64 { return u.cpu.Seconds() }, true},
+		{"MiB", func(u usage) float64 { return float64(u.memory) / (1 << 20) }, true},
+		{"size-MiB", func(u usage) float64 { return float64(u.size) / (1 << 20) }, false},
+	} {
+		a, z := median(ours, m.what), median(tools, m.what)
+		if a == 0 || z == 0 {
+			continue // a directory has no size of its own
+		}
+		b.ReportMetric(a, m.unit)
+		b.ReportMetric(z, "tools-"+m.unit)
+		if m.ratio {
+			b.ReportMetric(z/a, "x-tools-"+m.unit)
+		} else {
+			b.ReportMetric(a/z, "x-"+m.unit)
+		}
+	}
+}
+
+// run takes what a program needs to make out, which is removed afterwards.
+func (w squashfsFolder) run(b *testing.B, argv []string, out string) usage {
+	b.Helper()
+	var said bytes.Buffer
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	begin := time.Now()
+	err := cmd.Run()
+	u := usage{wall: time.Since(begin)}
+	if err != nil {
+		b.Fatalf("%q: %v: %s", argv, err, &said)
+	}
+	rusage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	u.cpu, u.memory = cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime(), rusage.Maxrss<<10
+	if info, err := os.Stat(out); err == nil && info.Mode().IsRegular() {
+		u.size = info.Size()
+	}
+	if err := os.RemoveAll(out); err != nil {
+		b.Fatal(fmt.Errorf("clear up: %w", err))
+	}
+	return u
+}
