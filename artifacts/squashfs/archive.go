@@ -16,8 +16,8 @@ type Archive struct {
 	pool        *pool
 	inodes      *metadata
 	directories *metadata
-	ids         []uint32
-	fragments   []dataBlock
+	ids         *table
+	fragments   *table // nil if there are none
 	xattrs      xattrTable
 	tails       *tailCache
 	level       int // of the compressor, 0 if unknown
@@ -61,10 +61,7 @@ func open(r io.ReaderAt) (*Archive, error) {
 	if a.level, err = a.readLevel(); err != nil {
 		return nil, err
 	}
-	if err := a.readIDs(); err != nil {
-		return nil, err
-	}
-	if err := a.readFragments(); err != nil {
+	if err := a.readTables(); err != nil {
 		return nil, err
 	}
 	return a, a.readXattrs()
@@ -100,43 +97,35 @@ func (a *Archive) readLevel() (int, error) {
 	return int(int32(binary.LittleEndian.Uint32(b.data))), nil
 }
 
-func (a *Archive) readIDs() error {
-	table, err := a.lookup("owner", a.sb.IDTable, uint64(a.sb.IDs), 4)
-	if err != nil {
+func (a *Archive) readTables() (err error) {
+	if a.ids, err = a.table("owner", a.sb.IDTable, uint64(a.sb.IDs), 4); err != nil {
 		return err
 	}
-	a.ids = make([]uint32, a.sb.IDs)
-	for i := range a.ids {
-		a.ids[i] = binary.LittleEndian.Uint32(table[4*i:])
+	if a.sb.Fragments > 0 {
+		a.fragments, err = a.table("fragment", a.sb.FragmentTable, uint64(a.sb.Fragments), fragmentEntry)
 	}
-	return nil
+	return err
 }
 
-// fragmentEntry is the form of a dataBlock in the fragment table.
+// fragmentEntry is the size of a dataBlock in the fragment table.
 const fragmentEntry = 16
 
-func (a *Archive) readFragments() error {
-	if a.sb.Fragments == 0 {
-		return nil
-	}
-	table, err := a.lookup("fragment", a.sb.FragmentTable, uint64(a.sb.Fragments), fragmentEntry)
+// fragment is where a fragment lies.
+func (a *Archive) fragment(index uint32) (dataBlock, error) {
+	entry, err := a.fragments.entry(uint64(index))
 	if err != nil {
-		return err
+		return dataBlock{}, err
 	}
-	a.fragments = make([]dataBlock, a.sb.Fragments)
-	for i := range a.fragments {
-		entry := table[fragmentEntry*i:]
-		a.fragments[i] = dataBlock{binary.LittleEndian.Uint64(entry), binary.LittleEndian.Uint32(entry[8:])}
-	}
-	return nil
+	return dataBlock{binary.LittleEndian.Uint64(entry), binary.LittleEndian.Uint32(entry[8:])}, nil
 }
 
 // id is an owner by its index.
 func (a *Archive) id(index uint16) (uint32, error) {
-	if int(index) >= len(a.ids) {
-		return 0, malformed("owner %d of %d", index, len(a.ids))
+	entry, err := a.ids.entry(uint64(index))
+	if err != nil {
+		return 0, err
 	}
-	return a.ids[index], nil
+	return binary.LittleEndian.Uint32(entry), nil
 }
 
 // Info is what an archive says about itself.

@@ -279,10 +279,17 @@ func newPool(c compression) *pool {
 	return &pool{sync.Pool{New: func() any { return c.decompressor() }}}
 }
 
-func (p *pool) decompress(dst, src []byte) (int, error) {
+func (p *pool) decompress(dst, src []byte) (n int, err error) {
+	// What an archive says must not end the process, and most decompressors are
+	// not ours. One that has panicked is not used again.
+	defer func() {
+		if reason := recover(); reason != nil {
+			n, err = 0, malformed("decompress: %v", reason)
+		}
+	}()
 	d := p.Get().(decompressor)
-	defer p.Put(d)
-	n, err := d.decompress(dst, src)
+	n, err = d.decompress(dst, src)
+	p.Put(d)
 	if err != nil && !errors.Is(err, ErrFormat) {
 		err = malformed("decompress: %v", err)
 	}

@@ -37,6 +37,19 @@ func (a *Archive) readBlock(dst, buffer []byte, b dataBlock) (int, error) {
 	return a.pool.decompress(dst, stored)
 }
 
+func (a *Archive) readFragment(index uint32) ([]byte, error) {
+	b, err := a.fragment(index)
+	if err == nil && b.bytes() == 0 {
+		err = malformed("fragment %d is empty", index)
+	}
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, a.sb.BlockSize)
+	n, err := a.readBlock(data, make([]byte, a.sb.BlockSize), b)
+	return data[:n], err
+}
+
 // tailCache keeps uncompressed fragments, of which each holds the tails of many
 // files that are read one after another.
 type tailCache struct {
@@ -44,8 +57,8 @@ type tailCache struct {
 
 	mu      sync.Mutex // protects the following
 	kept    map[uint32]*list.Element
-	order   *list.List // of *tails, the one used last in front
-	lengths []uint32   // of all fragments that have been read, uncompressed
+	order   *list.List        // of *tails, the one used last in front
+	lengths map[uint32]uint32 // of all fragments that have been read, uncompressed
 }
 
 // maxTails bounds the cache: with blocks of the usual size, to 4 MiB.
@@ -60,24 +73,16 @@ type tails struct {
 }
 
 func newTailCache(a *Archive) *tailCache {
-	return &tailCache{archive: a, kept: map[uint32]*list.Element{}, order: list.New()}
+	return &tailCache{archive: a, kept: map[uint32]*list.Element{}, order: list.New(), lengths: map[uint32]uint32{}}
 }
 
 // get returns a fragment; it must not be changed.
 func (t *tailCache) get(index uint32) ([]byte, error) {
-	if int64(index) >= int64(len(t.archive.fragments)) {
-		return nil, malformed("fragment %d of %d", index, len(t.archive.fragments))
-	}
 	f := t.find(index)
 	f.once.Do(func() {
-		a := t.archive
-		f.data = make([]byte, a.sb.BlockSize)
-		var n int
-		if n, f.err = a.readBlock(f.data, make([]byte, a.sb.BlockSize), a.fragments[index]); a.fragments[index].bytes() == 0 {
-			f.err = malformed("fragment %d is empty", index)
+		if f.data, f.err = t.archive.readFragment(index); f.err == nil {
+			t.note(index, len(f.data))
 		}
-		f.data = f.data[:n]
-		t.note(index, n)
 	})
 	return f.data, f.err
 }
@@ -85,9 +90,6 @@ func (t *tailCache) get(index uint32) ([]byte, error) {
 func (t *tailCache) note(index uint32, length int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.lengths == nil {
-		t.lengths = make([]uint32, len(t.archive.fragments))
-	}
 	t.lengths[index] = uint32(length)
 }
 

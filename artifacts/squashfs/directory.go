@@ -36,38 +36,39 @@ type Entry struct {
 	kind uint16 // basic type
 }
 
-// readDirectory lists a directory in the archive's order.
-func (a *Archive) readDirectory(dir *Inode) ([]Entry, error) {
+// eachEntry visits what is in a directory, in the archive's order.
+func (a *Archive) eachEntry(dir *Inode, visit func(Entry) error) error {
 	if dir.list.size <= listedExtra {
-		return nil, nil
+		return nil
 	}
 	left := int64(dir.list.size) - listedExtra
 	c, err := a.directories.at(uint64(dir.list.block), int(dir.list.offset))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var entries []Entry
 	for left > 0 {
 		var head listingHead
 		if err := c.value(&head); err != nil {
-			return nil, err
+			return err
 		}
 		left -= 12
 		if head.Count >= maxRun {
-			return nil, malformed("a directory with %d entries under one head", head.Count)
+			return malformed("a directory with %d entries under one head", head.Count)
 		}
 		for range head.Count + 1 {
 			e, err := readEntry(c, head)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			if left -= 8 + int64(len(e.Name)); left < 0 {
-				return nil, malformed("a directory of %d bytes is longer", dir.list.size)
+				return malformed("a directory of %d bytes is longer", dir.list.size)
 			}
-			entries = append(entries, e)
+			if err := visit(e); err != nil {
+				return err
+			}
 		}
 	}
-	return entries, nil
+	return nil
 }
 
 func readEntry(c *cursor, head listingHead) (Entry, error) {
@@ -123,16 +124,7 @@ func (w *walker) directory(path string, dir *Inode, depth int) error {
 	if err := w.visit(path, dir); err != nil {
 		return err
 	}
-	entries, err := w.archive.readDirectory(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := w.entry(join(path, e.Name), e, depth); err != nil {
-			return err
-		}
-	}
-	return nil
+	return w.archive.eachEntry(dir, func(e Entry) error { return w.entry(join(path, e.Name), e, depth) })
 }
 
 func (w *walker) entry(path string, e Entry, depth int) error {

@@ -137,13 +137,22 @@ func (f *feeder) takeOver(n *node) (bool, error) {
 // when a file is met that has its tail in the next one: at the place where it
 // would be if it had been made of these files.
 func (f *feeder) keptFragment(index uint32) (as uint32, kept bool, err error) {
-	k := &f.reuse.fragments[index]
-	if k.keep && !k.made {
-		err = f.copyKept()
-		k.as, k.made = f.nextFragment(), true
-		f.kept = &job{step: stepKeepFragment, index: k.as, base: f.reuse.from.fragments[index]}
+	k := f.reuse.fragments[index]
+	if k == nil || !k.keep {
+		return 0, false, nil
 	}
-	return k.as, k.keep, err
+	if !k.made {
+		block, err := f.reuse.from.fragment(index)
+		if err == nil {
+			err = f.copyKept()
+		}
+		if err != nil {
+			return 0, false, err
+		}
+		k.as, k.made = f.nextFragment(), true
+		f.kept = &job{step: stepKeepFragment, index: k.as, base: block}
+	}
+	return k.as, true, nil
 }
 
 // copyKept has the fragment copied that is due.

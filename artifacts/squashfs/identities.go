@@ -23,10 +23,10 @@ import (
 // That holds for file systems on which writing through a mapping counts as a
 // change, too, and as long as the clock is not set back; see trustworthy.
 type identities struct {
-	archive   stamp         // of the archive's file
-	taken     unix.Timespec // later than any ctime of an unchanged file
-	fragments []uint32      // how long they are uncompressed; 0 for one that no file uses
-	files     map[ref]stamp // regular files, by their inodes in the archive
+	archive   stamp             // of the archive's file
+	taken     unix.Timespec     // later than any ctime of an unchanged file
+	fragments map[uint32]uint32 // how long those are uncompressed that files use
+	files     map[ref]stamp     // regular files, by their inodes in the archive
 }
 
 // newIdentities begins a record for the files that are to be unpacked from an
@@ -48,7 +48,8 @@ type (
 		Archive, Taken   identity
 		Fragments, Files uint32
 	}
-	identity struct {
+	fragmentLength struct{ Index, Length uint32 }
+	identity       struct {
 		Ref                    ref
 		Inode                  uint64
 		Size, Mtime, Ctime     int64
@@ -80,7 +81,9 @@ func (d *identities) write(name string) error {
 	out.WriteString(identitiesMagic) // the writer keeps the first error for Flush
 	head := identitiesHead{newIdentity(0, d.archive), newIdentity(0, stamp{ctime: d.taken}), uint32(len(d.fragments)), uint32(len(d.files))}
 	binary.Write(out, binary.LittleEndian, head)
-	binary.Write(out, binary.LittleEndian, d.fragments)
+	for index, length := range d.fragments {
+		binary.Write(out, binary.LittleEndian, fragmentLength{index, length})
+	}
 	for at, s := range d.files {
 		binary.Write(out, binary.LittleEndian, newIdentity(at, s))
 	}
@@ -134,17 +137,22 @@ func decodeIdentities(content []byte) (*identities, error) {
 	if err := binary.Read(r, binary.LittleEndian, &head); err != nil {
 		return nil, malformed("a record of identities without a head")
 	}
-	if want := int64(head.Fragments)*4 + int64(head.Files)*int64(binary.Size(identity{})); int64(r.Len()) != want {
+	if want := int64(head.Fragments)*int64(binary.Size(fragmentLength{})) + int64(head.Files)*int64(binary.Size(identity{})); int64(r.Len()) != want {
 		return nil, malformed("a record of identities of %d bytes, want %d", r.Len(), want)
 	}
 	d := &identities{
 		archive: head.Archive.stamp(), taken: head.Taken.stamp().ctime,
-		fragments: make([]uint32, head.Fragments), files: make(map[ref]stamp, head.Files),
-	}
-	if err := binary.Read(r, binary.LittleEndian, d.fragments); err != nil {
-		return nil, err
+		fragments: make(map[uint32]uint32, head.Fragments), files: make(map[ref]stamp, head.Files),
 	}
 	rest := body[len(body)-r.Len():]
+	for range head.Fragments {
+		var f fragmentLength
+		n, err := binary.Decode(rest, binary.LittleEndian, &f)
+		if err != nil {
+			return nil, err
+		}
+		d.fragments[f.Index], rest = f.Length, rest[n:]
+	}
 	for len(rest) > 0 {
 		var i identity
 		n, err := binary.Decode(rest, binary.LittleEndian, &i)

@@ -2,6 +2,7 @@ package squashfs
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -173,17 +174,27 @@ func (i *Inode) readFile(c *cursor, extended bool, sb *superblock) error {
 	if i.file.fragment == noFragment && i.Size%uint64(sb.BlockSize) != 0 {
 		count++
 	}
-	// A block takes 4 bytes here, and a metadata block of 3 bytes or more holds 8 KiB.
-	if most := (c.table.end - c.table.start) / 3 * metadataSize / 4; count > most {
+	if count > maxBlocks {
 		return malformed("inode %d: a file of %d bytes", i.Number, i.Size)
 	}
-	list, err := c.bytes(4 * int(count))
-	if err != nil {
-		return err
-	}
-	i.file.blocks = make([]uint32, count)
-	for n := range i.file.blocks {
-		i.file.blocks[n] = binary.LittleEndian.Uint32(list[4*n:])
+	return i.readBlocks(c, int(count))
+}
+
+// maxBlocks bounds the blocks of a file: 2 TiB with those of the usual size, 64
+// GiB with the smallest. Their sizes are in memory.
+const maxBlocks = 1 << 24
+
+func (i *Inode) readBlocks(c *cursor, count int) error {
+	for count > 0 {
+		list, err := c.bytes(4 * min(count, 1<<16))
+		if err != nil {
+			return err
+		}
+		i.file.blocks = slices.Grow(i.file.blocks, len(list)/4)
+		for ; len(list) > 0; list = list[4:] {
+			i.file.blocks = append(i.file.blocks, binary.LittleEndian.Uint32(list))
+			count--
+		}
 	}
 	return nil
 }

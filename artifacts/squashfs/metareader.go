@@ -167,30 +167,3 @@ func (c *cursor) bytes(n int) ([]byte, error) {
 	}
 	return all, nil
 }
-
-// lookup reads a table that is found by a list of its metadata blocks: count
-// entries of size bytes. The list lies at listed, its blocks before it.
-func (a *Archive) lookup(what string, listed uint64, count uint64, size int) ([]byte, error) {
-	total := count * uint64(size)
-	blocks := (total + metadataSize - 1) / metadataSize
-	if listed > a.sb.Size || blocks*8 > a.sb.Size-listed {
-		return nil, malformed("%s table: %d entries at %d", what, count, listed)
-	}
-	list := make([]byte, blocks*8)
-	if _, err := a.r.ReadAt(list, int64(listed)); err != nil {
-		return nil, readError(err)
-	}
-	table := newMetadata(a.r, 0, listed, a.pool)
-	var all []byte
-	for i := range blocks {
-		b, err := table.load(binary.LittleEndian.Uint64(list[8*i:]))
-		if err != nil {
-			return nil, err
-		}
-		if want := min(total-uint64(len(all)), metadataSize); uint64(len(b.data)) != want {
-			return nil, malformed("%s table: a block of %d bytes, want %d", what, len(b.data), want)
-		}
-		all = append(all, b.data...)
-	}
-	return all, nil
-}

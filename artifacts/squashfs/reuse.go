@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -29,10 +30,10 @@ type reuse struct {
 	identities *identities // nil: nothing is believed, all is compared
 	log        *slog.Logger
 
-	trusted   []*node          // files that look as they did
-	doubtful  []*node          // files with a tail in the old archive that is to be compared
-	fragments []fragmentOfBase // by index in the old archive
-	taken     atomic.Int64     // bytes of the old archive that are in the new one
+	trusted   []*node                    // files that look as they did
+	doubtful  []*node                    // files with a tail in the old archive that is to be compared
+	fragments map[uint32]*fragmentOfBase // by index in the old archive
+	taken     atomic.Int64               // bytes of the old archive that are in the new one
 }
 
 // counterpart is what the old archive has under a file's path.
@@ -64,7 +65,7 @@ func openReuse(name string, log *slog.Logger) (*reuse, error) {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return &reuse{from: a, file: f, log: log, fragments: make([]fragmentOfBase, len(a.fragments))}, nil
+	return &reuse{from: a, file: f, log: log, fragments: map[uint32]*fragmentOfBase{}}, nil
 }
 
 // believe reads the record of a root, if there is one that counts.
@@ -143,33 +144,26 @@ func forget(dir *node) {
 
 // match finds the counterparts of the files in a directory.
 func (r *reuse) match(dir *node, i *Inode) error {
-	entries, err := r.from.readDirectory(i)
-	if err != nil {
-		return err
-	}
-	byName := make(map[string]Entry, len(entries))
-	for _, e := range entries {
-		byName[e.Name] = e
-	}
-	for _, n := range dir.children {
-		e, ok := byName[n.name]
-		if !ok || e.kind != n.kind || n.kind != typeDirectory && n.kind != typeFile {
-			continue
+	return r.from.eachEntry(i, func(e Entry) error {
+		at, ok := slices.BinarySearchFunc(dir.children, e.Name, func(n *node, name string) int { return strings.Compare(n.name, name) })
+		if !ok {
+			return nil
+		}
+		n := dir.children[at]
+		if e.kind != n.kind || n.kind != typeDirectory && n.kind != typeFile {
+			return nil
 		}
 		i, err := r.from.inode(e.ref)
 		switch {
 		case err != nil:
 			return err
 		case n.kind == typeDirectory && i.isDirectory():
-			err = r.match(n, i)
+			return r.match(n, i)
 		case n.kind == typeFile && i.isFile():
 			r.pair(n.original(), i)
 		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // pair notes a file's counterpart. A small one is of no use unless it has the
@@ -238,26 +232,24 @@ func (c *comparer) same(n *node) bool {
 // chooseFragments finds those whose bytes are all alive.
 func (r *reuse) chooseFragments() {
 	for _, n := range append(r.trusted, r.doubtful...) {
-		if i := n.base.Inode; n.base.tail && int64(i.file.fragment) < int64(len(r.fragments)) {
-			f := &r.fragments[i.file.fragment]
-			f.live = append(f.live, span{i.file.offset, i.file.offset + uint32(i.Size%uint64(r.from.sb.BlockSize))})
+		i := n.base.Inode
+		if !n.base.tail {
+			continue
 		}
+		f := r.fragments[i.file.fragment]
+		if f == nil {
+			f = &fragmentOfBase{}
+			r.fragments[i.file.fragment] = f
+		}
+		f.live = append(f.live, span{i.file.offset, i.file.offset + uint32(i.Size%uint64(r.from.sb.BlockSize))})
 	}
-	for index := range r.fragments {
-		f := &r.fragments[index]
-		f.keep, f.live = covers(f.live, r.fragmentLength(uint32(index))), nil
+	lengths := r.from.tails.lengths
+	if r.identities != nil {
+		lengths = r.identities.fragments
 	}
-}
-
-// fragmentLength is that of a fragment uncompressed, 0 if nobody has read it.
-func (r *reuse) fragmentLength(index uint32) uint32 {
-	if r.identities != nil && int(index) < len(r.identities.fragments) {
-		return r.identities.fragments[index]
+	for index, f := range r.fragments {
+		f.keep, f.live = covers(f.live, lengths[index]), nil
 	}
-	if int(index) < len(r.from.tails.lengths) {
-		return r.from.tails.lengths[index]
-	}
-	return 0
 }
 
 // covers tells whether spans leave nothing out of a length.

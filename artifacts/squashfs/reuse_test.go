@@ -138,7 +138,7 @@ func wantNothingElse(t *testing.T, name string) {
 	t.Helper()
 	a := openArchive(t, name)
 	var used []span
-	tails := make([][]span, len(a.fragments))
+	tails := make([][]span, a.sb.Fragments)
 	must(t, a.Walk(func(_ string, i *Inode) error {
 		if !i.isFile() {
 			return nil
@@ -151,9 +151,11 @@ func wantNothingElse(t *testing.T, name string) {
 		}
 		return nil
 	}))
-	for index, f := range a.fragments {
+	for index := range a.sb.Fragments {
+		f, err := a.fragment(index)
+		must(t, err)
 		used = append(used, span{uint32(f.start), uint32(f.start) + f.bytes()})
-		content, err := a.tails.get(uint32(index))
+		content, err := a.tails.get(index)
 		must(t, err)
 		if !covers(tails[index], uint32(len(content))) {
 			t.Errorf("fragment %d holds more than the tails of files", index)
@@ -421,8 +423,8 @@ func everything(t *testing.T, name string) []byte {
 		}
 		return a.WriteTo(&all, i)
 	}))
-	for index := range a.fragments {
-		content, err := a.tails.get(uint32(index))
+	for index := range a.sb.Fragments {
+		content, err := a.tails.get(index)
 		must(t, err)
 		all.Write(content)
 	}
@@ -524,7 +526,7 @@ func TestIdentitiesOfTheLastMoment(t *testing.T) {
 
 func FuzzIdentities(f *testing.F) {
 	name := filepath.Join(f.TempDir(), "record")
-	d := identities{fragments: []uint32{1, 2}, files: map[ref]stamp{5: {ino: 6, size: 7}}}
+	d := identities{fragments: map[uint32]uint32{1: 2}, files: map[ref]stamp{5: {ino: 6, size: 7}}}
 	if err := d.write(name); err != nil {
 		f.Fatal(err)
 	}

@@ -115,9 +115,9 @@ type unpacker struct {
 	opts    UnpackOptions
 	ctx     context.Context
 	jobs    chan func(*scratch) error
-	seen    map[ref]bool   // directories
-	linked  map[ref]string // where files with more than one name have been made
-	root    int            // descriptor of the new root
+	seen    map[ref]bool  // directories
+	linked  map[ref]place // where files with more than one name have been made
+	root    int           // descriptor of the new root
 	lost    lostXattrs
 
 	identifying sync.Mutex  // protects the following
@@ -142,7 +142,7 @@ func (a *Archive) fill(ctx context.Context, dir string, opts UnpackOptions, seen
 	group, ctx := errgroup.WithContext(ctx)
 	u := &unpacker{
 		archive: a, opts: opts, ctx: ctx, jobs: make(chan func(*scratch) error, queuedJobs),
-		seen: map[ref]bool{}, linked: map[ref]string{}, root: fd, identities: seen,
+		seen: map[ref]bool{}, linked: map[ref]place{}, root: fd, identities: seen,
 	}
 	for range opts.Processors {
 		group.Go(u.work)
@@ -178,12 +178,12 @@ func (u *unpacker) identify(at ref, fd int) error {
 // identifyLinked notes what files with several names look like, which each new
 // name has changed.
 func (u *unpacker) identifyLinked() error {
-	for at, path := range u.linked {
-		dir, base, err := u.find(path)
+	for at, first := range u.linked {
+		dir, err := u.open(first.folder)
 		if err != nil {
 			return err
 		}
-		fd, err := unix.Openat(dir, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		fd, err := unix.Openat(dir, first.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		unix.Close(dir)
 		if err != nil {
 			return os.NewSyscallError("open", err)
@@ -216,10 +216,24 @@ func (u *unpacker) work() error {
 type folder struct {
 	u     *unpacker
 	fd    int
-	path  string // from the root, for messages and links
+	name  string
 	inode *Inode
-	outer *folder
+	outer *folder      // nil for the root
 	users atomic.Int32 // jobs and folders in it, and the walk
+}
+
+// path is for messages, and made only then: it can be long.
+func (f *folder) path() string {
+	if f.outer == nil {
+		return "."
+	}
+	return join(f.outer.path(), f.name)
+}
+
+// place is a name in a folder.
+type place struct {
+	folder *folder
+	name   string
 }
 
 func (f *folder) enter() { f.users.Add(1) }
@@ -248,7 +262,7 @@ func (u *unpacker) walk(dir string) error {
 	if err != nil {
 		return err
 	}
-	return u.fill(&folder{u: u, fd: fd, path: ".", inode: i}, 0)
+	return u.fill(&folder{u: u, fd: fd, inode: i}, 0)
 }
 
 // fill makes what is in a directory.
@@ -256,49 +270,50 @@ func (u *unpacker) fill(f *folder, depth int) (err error) {
 	f.enter()
 	defer func() { err = errors.Join(err, f.leave()) }()
 	if u.seen[f.inode.ref] || depth > maxDepth {
-		return malformed("%q: a directory in itself, or in two places, or too deep", f.path)
+		return malformed("%.300q: a directory in itself, or in two places, or too deep", f.path())
 	}
 	u.seen[f.inode.ref] = true
-	entries, err := u.archive.readDirectory(f.inode)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := u.ctx.Err(); err != nil {
+	return u.archive.eachEntry(f.inode, func(e Entry) error {
+		if u.ctx.Err() != nil {
 			return context.Cause(u.ctx)
 		}
-		if err := u.entry(f, e, depth); err != nil {
-			return fmt.Errorf("%q: %w", join(f.path, e.Name), err)
-		}
-	}
-	return nil
+		return u.entry(f, e, depth)
+	})
 }
 
 func (u *unpacker) entry(f *folder, e Entry, depth int) error {
 	i, err := u.archive.inode(e.ref)
+	if err == nil && typeOf(i.Mode) != e.kind {
+		err = malformed("an inode of another type than its entry")
+	}
+	if err == nil && i.isDirectory() {
+		return u.directory(f, e.Name, i, depth) // tells names itself
+	}
+	if err == nil {
+		err = u.other(f, e.Name, i)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%q: %w", join(f.path(), e.Name), err)
 	}
-	if typeOf(i.Mode) != e.kind {
-		return malformed("an inode of another type than its entry")
-	}
+	return nil
+}
+
+// other makes what is no directory.
+func (u *unpacker) other(f *folder, name string, i *Inode) error {
 	first, again := u.linked[i.ref]
 	if err := u.allow(i, again); err != nil {
 		return err
 	}
-	if i.isDirectory() {
-		return u.directory(f, e.Name, i, depth)
-	}
 	if again {
-		return u.link(first, f.fd, e.Name)
+		return u.link(first, f.fd, name)
 	}
 	if i.Links > 1 {
-		u.linked[i.ref] = join(f.path, e.Name)
+		u.linked[i.ref] = place{f, name}
 	}
 	if i.isFile() {
-		return u.file(f, e.Name, i)
+		return u.file(f, name, i)
 	}
-	return u.special(f, e.Name, i)
+	return u.special(f, name, i)
 }
 
 // allow asks whether an entry may be made. Another name of a file has no content of its own.
@@ -313,15 +328,22 @@ func (u *unpacker) allow(i *Inode, again bool) error {
 }
 
 func (u *unpacker) directory(f *folder, name string, i *Inode, depth int) error {
-	if err := unix.Mkdirat(f.fd, name, 0o700); err != nil {
-		return os.NewSyscallError("mkdir", err)
-	}
-	fd, err := openFolder(f.fd, name)
+	fd, err := u.makeFolder(f, name, i)
 	if err != nil {
-		return err
+		return fmt.Errorf("%q: %w", join(f.path(), name), err)
 	}
 	f.enter()
-	return u.fill(&folder{u: u, fd: fd, path: join(f.path, name), inode: i, outer: f}, depth+1)
+	return u.fill(&folder{u: u, fd: fd, name: name, inode: i, outer: f}, depth+1)
+}
+
+func (u *unpacker) makeFolder(f *folder, name string, i *Inode) (fd int, err error) {
+	if err := u.allow(i, false); err != nil {
+		return -1, err
+	}
+	if err := unix.Mkdirat(f.fd, name, 0o700); err != nil {
+		return -1, os.NewSyscallError("mkdir", err)
+	}
+	return openFolder(f.fd, name)
 }
 
 func openFolder(at int, name string) (int, error) {
@@ -331,13 +353,13 @@ func openFolder(at int, name string) (int, error) {
 
 // link gives a file another name. Its first name is in a directory that may be
 // closed by now, and is found again name by name.
-func (u *unpacker) link(first string, at int, name string) error {
-	dir, base, err := u.find(first)
+func (u *unpacker) link(first place, at int, name string) error {
+	dir, err := u.open(first.folder)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(dir)
-	return os.NewSyscallError("link", unix.Linkat(dir, base, at, name, 0))
+	return os.NewSyscallError("link", unix.Linkat(dir, first.name, at, name, 0))
 }
 
 // special makes what has no content.

@@ -3,7 +3,7 @@ package squashfs
 import (
 	"fmt"
 	"os"
-	"strings"
+	"slices"
 	"sync/atomic"
 	"unsafe"
 
@@ -42,13 +42,15 @@ func (u *unpacker) file(f *folder, name string, i *Inode) error {
 		u.jobs <- func(s *scratch) error {
 			err := n.part(s, starts, from, to)
 			if err != nil {
-				err = fmt.Errorf("%q: %w", join(f.path, name), err)
+				err = fmt.Errorf("%q: %w", join(f.path(), name), err)
 			}
 			return err
 		}
 	}
 	return nil
 }
+
+func (n *newFile) path() string { return join(n.folder.path(), n.name) }
 
 func (n *newFile) create() (err error) {
 	n.fd, err = unix.Openat(n.folder.fd, n.name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
@@ -125,7 +127,7 @@ func (u *unpacker) finishFile(n *newFile) error {
 			return os.NewSyscallError("truncate", err)
 		}
 	}
-	err := u.finish(n.fd, join(n.folder.path, n.name), n.inode)
+	err := u.finish(n.fd, n.path, n.inode)
 	if err == nil && u.identities != nil && n.inode.Links == 1 {
 		err = u.identify(n.inode.ref, n.fd)
 	}
@@ -135,9 +137,9 @@ func (u *unpacker) finishFile(n *newFile) error {
 // finish gives an open file or directory its metadata. The order matters: a
 // change of owner clears set-user-ID bits and capabilities, and writing
 // attributes may need more than the final mode permits.
-func (u *unpacker) finish(fd int, path string, i *Inode) error {
+func (u *unpacker) finish(fd int, path func() string, i *Inode) error {
 	if err := unix.Fchown(fd, int(i.UID), int(i.GID)); err != nil {
-		return fmt.Errorf("%q: owner %d:%d: %w", path, i.UID, i.GID, privilege(err))
+		return fmt.Errorf("%q: owner %d:%d: %w", path(), i.UID, i.GID, privilege(err))
 	}
 	err := u.eachXattr(i, func(x Xattr) error { return unix.Fsetxattr(fd, x.Name, x.Value, 0) })
 	if err == nil {
@@ -147,7 +149,7 @@ func (u *unpacker) finish(fd int, path string, i *Inode) error {
 		err = os.NewSyscallError("set times", setTimes(fd, i.Mtime))
 	}
 	if err != nil {
-		return fmt.Errorf("%q: %w", path, err)
+		return fmt.Errorf("%q: %w", path(), err)
 	}
 	return nil
 }
@@ -198,21 +200,23 @@ func (u *unpacker) eachXattr(i *Inode, set func(Xattr) error) error {
 	return nil
 }
 
-// find opens the directory of a path below the new root and returns the last name.
-func (u *unpacker) find(path string) (dir int, base string, err error) {
-	if dir, err = unix.FcntlInt(uintptr(u.root), unix.F_DUPFD_CLOEXEC, 0); err != nil {
-		return -1, "", os.NewSyscallError("dup", err)
+// open opens a folder again, name by name from the new root.
+func (u *unpacker) open(f *folder) (int, error) {
+	var names []string
+	for ; f.outer != nil; f = f.outer {
+		names = append(names, f.name)
 	}
-	for {
-		name, rest, more := strings.Cut(path, "/")
-		if !more {
-			return dir, name, nil
-		}
+	dir, err := unix.FcntlInt(uintptr(u.root), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("dup", err)
+	}
+	for _, name := range slices.Backward(names) {
 		next, err := openFolder(dir, name)
 		unix.Close(dir)
 		if err != nil {
-			return -1, "", err
+			return -1, err
 		}
-		dir, path = next, rest
+		dir = next
 	}
+	return dir, nil
 }

@@ -2,6 +2,7 @@ package squashfs
 
 import (
 	"encoding/binary"
+	"fmt"
 	"strings"
 )
 
@@ -34,7 +35,7 @@ func splitXattr(name string) (id uint16, rest string, ok bool) {
 // xattrTable is where sets of attributes lie.
 type xattrTable struct {
 	values *metadata
-	sets   []byte // entries of xattrSet
+	sets   *table // of xattrSet, nil if there are none
 }
 
 // xattrSet is an entry of the table: a set that files may share.
@@ -45,7 +46,19 @@ type xattrSet struct {
 
 const xattrSetSize = 16
 
-func (t *xattrTable) count() int { return len(t.sets) / xattrSetSize }
+func (t *xattrTable) count() int {
+	if t.sets == nil {
+		return 0
+	}
+	return int(t.sets.count)
+}
+
+// Bounds of the attributes of one file. The kernel gives out 64 KiB of names at
+// the most (listxattr(2)).
+const (
+	maxXattrs     = 64 << 10 / 7 // "user.x" and a zero
+	maxXattrBytes = 16 << 20
+)
 
 func (a *Archive) readXattrs() error {
 	if a.sb.XattrTable == noTable || a.sb.Flags&flagNoXattrs != 0 {
@@ -59,7 +72,7 @@ func (a *Archive) readXattrs() error {
 		return readError(err)
 	}
 	start, count := binary.LittleEndian.Uint64(head), binary.LittleEndian.Uint32(head[8:])
-	sets, err := a.lookup("attribute", a.sb.XattrTable+16, uint64(count), xattrSetSize)
+	sets, err := a.table("set of attributes", a.sb.XattrTable+16, uint64(count), xattrSetSize)
 	if err != nil {
 		return err
 	}
@@ -72,22 +85,32 @@ func (a *Archive) Xattrs(i *Inode) ([]Xattr, error) {
 	if i.xattrs == noXattr {
 		return nil, nil
 	}
-	if int64(i.xattrs) >= int64(a.xattrs.count()) {
-		return nil, malformed("inode %d: attributes %d of %d", i.Number, i.xattrs, a.xattrs.count())
+	entry, err := a.xattrs.sets.entry(uint64(i.xattrs))
+	if err != nil {
+		return nil, fmt.Errorf("inode %d: %w", i.Number, err)
 	}
 	var set xattrSet
-	binary.Decode(a.xattrs.sets[xattrSetSize*int(i.xattrs):], binary.LittleEndian, &set)
+	if _, err := binary.Decode(entry, binary.LittleEndian, &set); err != nil {
+		return nil, err
+	}
+	if set.Count > maxXattrs {
+		return nil, malformed("inode %d: %d attributes", i.Number, set.Count)
+	}
 	c, err := a.xattrs.values.at(set.At.block(), set.At.offset())
 	if err != nil {
 		return nil, err
 	}
 	var list []Xattr
+	total := 0
 	for range set.Count {
 		x, err := a.readXattr(c)
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, x)
+		if total += len(x.Name) + len(x.Value); total > maxXattrBytes {
+			return nil, malformed("inode %d: more than %d bytes of attributes", i.Number, maxXattrBytes)
+		}
 	}
 	return list, nil
 }
