@@ -15,8 +15,9 @@ type treeWriter struct {
 	refs             []ref    // of inodes, by number
 }
 
-// maxOwners is how many users and groups together an archive can have.
-const maxOwners = 1 << 16
+// maxOwners is how many users and groups together an archive can have: their
+// number has 16 bits in the superblock.
+const maxOwners = 1<<16 - 1
 
 // number gives every inode its number: those in one directory follow each other,
 // so that a listing can have most of them under one head.
