@@ -16,7 +16,7 @@ type Archive struct {
 	pool        *pool
 	inodes      *metadata
 	directories *metadata
-	ids         *table
+	ids         []uint32
 	fragments   *table // nil if there are none
 	xattrs      xattrTable
 	tails       *tailCache
@@ -98,7 +98,14 @@ func (a *Archive) readLevel() (int, error) {
 }
 
 func (a *Archive) readTables() (err error) {
-	if a.ids, err = a.table("owner", a.sb.IDTable, uint64(a.sb.IDs), 4); err != nil {
+	ids, err := a.table("owner", a.sb.IDTable, uint64(a.sb.IDs), 4)
+	for index := uint64(0); err == nil && index < ids.count; index++ {
+		var id []byte
+		if id, err = ids.entry(index); err == nil {
+			a.ids = append(a.ids, binary.LittleEndian.Uint32(id))
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if a.sb.Fragments > 0 {
@@ -121,11 +128,10 @@ func (a *Archive) fragment(index uint32) (dataBlock, error) {
 
 // id is an owner by its index.
 func (a *Archive) id(index uint16) (uint32, error) {
-	entry, err := a.ids.entry(uint64(index))
-	if err != nil {
-		return 0, err
+	if int(index) >= len(a.ids) {
+		return 0, malformed("owner %d of %d", index, len(a.ids))
 	}
-	return binary.LittleEndian.Uint32(entry), nil
+	return a.ids[index], nil
 }
 
 // Info is what an archive says about itself.

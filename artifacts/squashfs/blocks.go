@@ -23,6 +23,7 @@ type dataWriter struct {
 	raw       bool // nothing is compressed
 	todo      chan *job
 	queue     chan *job
+	transfers chan transfer // what is copied from the old archive, meanwhile
 	buffers   sync.Pool
 
 	// The following belong to the goroutine that writes.
@@ -62,7 +63,7 @@ type contentID struct {
 func newDataWriter(ctx context.Context, out io.WriterAt, s *settings, position uint64) *dataWriter {
 	w := &dataWriter{
 		ctx: ctx, out: out, blockSize: s.blockSize, raw: s.raw, position: position,
-		todo: make(chan *job, s.processors), queue: make(chan *job, 2*s.processors),
+		todo: make(chan *job, s.processors), queue: make(chan *job, 2*s.processors), transfers: make(chan transfer, 64),
 		known: map[contentID]layout{}, copied: map[extent]uint64{},
 	}
 	w.buffers.New = func() any { b := make([]byte, 0, s.blockSize); return &b }
@@ -85,11 +86,15 @@ func (w *dataWriter) run(s *settings, feed func() error) error {
 		defer close(w.todo)
 		return feed()
 	})
-	group.Go(w.write)
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	return w.settle()
+	group.Go(func() error {
+		defer close(w.transfers)
+		if err := w.write(); err != nil {
+			return err
+		}
+		return w.settle()
+	})
+	group.Go(w.copy)
+	return group.Wait()
 }
 
 func (w *dataWriter) buffer() []byte { return (*w.buffers.Get().(*[]byte))[:0] }

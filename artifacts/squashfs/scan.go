@@ -222,12 +222,9 @@ func readLink(at int, name string) (string, error) {
 	return string(buffer[:max(0, n)]), os.NewSyscallError("readlink", err)
 }
 
-// attributes reads a file's extended attributes and returns their set. There is
-// no *at call for that before Linux 6.13; the way through /proc follows the
-// directory's descriptor and not the name.
+// attributes reads a file's extended attributes and returns their set.
 func (s *scan) attributes(n *node, at int, name string) (uint32, error) {
-	file := fmt.Sprintf("/proc/self/fd/%d/%s", at, name)
-	size, err := unix.Llistxattr(file, s.buffer)
+	size, err := listXattr(at, name, s.buffer)
 	if errors.Is(err, unix.ENOTSUP) || size == 0 && err == nil {
 		return noXattr, nil
 	}
@@ -240,7 +237,7 @@ func (s *scan) attributes(n *node, at int, name string) (uint32, error) {
 			s.log("not packed: squashfs cannot hold this attribute", n.path(), "attribute", full)
 			continue
 		}
-		length, err := unix.Lgetxattr(file, full, s.buffer)
+		length, err := unix.Lgetxattr(throughProc(at, name), full, s.buffer)
 		if err != nil {
 			return 0, fmt.Errorf("read attribute %q: %w", full, err)
 		}

@@ -1,6 +1,7 @@
 package squashfs
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -71,19 +72,41 @@ func (w *dataWriter) takeOver(e extent) (to uint64, err error) {
 	return to, nil
 }
 
-// settle copies what is pending.
+// settle has copied what is pending. Nothing else is ever written to its place.
 func (w *dataWriter) settle() error {
 	p := w.pending
 	w.pending = transfer{}
 	if p.length == 0 {
 		return nil
 	}
-	return copyRange(w.out, w.from.file, p)
+	select {
+	case w.transfers <- p:
+		return nil
+	case <-w.ctx.Done():
+		return context.Cause(w.ctx)
+	}
+}
+
+// copy copies from the old archive while others read and compress.
+func (w *dataWriter) copy() error {
+	var buffer []byte
+	for t := range w.transfers {
+		if buffer == nil {
+			buffer = make([]byte, 1<<20)
+		}
+		if err := w.ctx.Err(); err != nil {
+			return nil // somebody else says why
+		}
+		if err := copyRange(w.out, w.from.file, t, buffer); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // copyRange copies within the kernel where it can: some file systems even share
 // the blocks (copy_file_range(2)).
-func copyRange(out io.WriterAt, in *os.File, t transfer) error {
+func copyRange(out io.WriterAt, in *os.File, t transfer, buffer []byte) error {
 	if file, ok := out.(*os.File); ok {
 		from, to := int64(t.from), int64(t.to)
 		for t.length > 0 {
@@ -98,7 +121,7 @@ func copyRange(out io.WriterAt, in *os.File, t transfer) error {
 		}
 		t.from, t.to = uint64(from), uint64(to)
 	}
-	n, err := io.CopyBuffer(io.NewOffsetWriter(out, int64(t.to)), io.NewSectionReader(in, int64(t.from), int64(t.length)), make([]byte, 1<<20))
+	n, err := io.CopyBuffer(io.NewOffsetWriter(out, int64(t.to)), io.NewSectionReader(in, int64(t.from), int64(t.length)), buffer)
 	if err == nil && uint64(n) != t.length {
 		err = malformed("truncated")
 	}

@@ -118,7 +118,10 @@ type unpacker struct {
 	seen    map[ref]bool  // directories
 	linked  map[ref]place // where files with more than one name have been made
 	root    int           // descriptor of the new root
-	lost    lostXattrs
+	// uid and gid are the owners that new files get by themselves: those that the
+	// new root has. Directories get theirs when nothing is made in them any more.
+	uid, gid uint32
+	lost     lostXattrs
 
 	identifying sync.Mutex  // protects the following
 	identities  *identities // of the files; nil: nobody wants to know
@@ -136,13 +139,17 @@ func (a *Archive) fill(ctx context.Context, dir string, opts UnpackOptions, seen
 		return err
 	}
 	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return os.NewSyscallError("stat", err)
+	}
 	if opts.Processors == 0 {
 		opts.Processors = runtime.GOMAXPROCS(0)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	u := &unpacker{
 		archive: a, opts: opts, ctx: ctx, jobs: make(chan func(*scratch) error, queuedJobs),
-		seen: map[ref]bool{}, linked: map[ref]place{}, root: fd, identities: seen,
+		seen: map[ref]bool{}, linked: map[ref]place{}, root: fd, uid: st.Uid, gid: st.Gid, identities: seen,
 	}
 	for range opts.Processors {
 		group.Go(u.work)

@@ -138,8 +138,10 @@ func (u *unpacker) finishFile(n *newFile) error {
 // change of owner clears set-user-ID bits and capabilities, and writing
 // attributes may need more than the final mode permits.
 func (u *unpacker) finish(fd int, path func() string, i *Inode) error {
-	if err := unix.Fchown(fd, int(i.UID), int(i.GID)); err != nil {
-		return fmt.Errorf("%q: owner %d:%d: %w", path(), i.UID, i.GID, privilege(err))
+	if i.UID != u.uid || i.GID != u.gid {
+		if err := unix.Fchown(fd, int(i.UID), int(i.GID)); err != nil {
+			return fmt.Errorf("%q: owner %d:%d: %w", path(), i.UID, i.GID, privilege(err))
+		}
 	}
 	err := u.eachXattr(i, func(x Xattr) error { return unix.Fsetxattr(fd, x.Name, x.Value, 0) })
 	if err == nil {
@@ -169,7 +171,7 @@ func (u *unpacker) finishNamed(f *folder, name string, i *Inode) error {
 	if err := unix.Fchownat(f.fd, name, int(i.UID), int(i.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fmt.Errorf("owner %d:%d: %w", i.UID, i.GID, privilege(err))
 	}
-	path := fmt.Sprintf("/proc/self/fd/%d/%s", f.fd, name)
+	path := throughProc(f.fd, name)
 	if err := u.eachXattr(i, func(x Xattr) error { return unix.Lsetxattr(path, x.Name, x.Value, 0) }); err != nil {
 		return err
 	}
