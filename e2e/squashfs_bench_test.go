@@ -99,8 +99,8 @@ func (w squashfsFolder) must(b *testing.B, argv ...string) {
 	}
 }
 
-// changeOnePerCent writes one of a hundred files anew, removes one of five
-// hundred and adds as many.
+// changeOnePerCent does something to one of a hundred files: in turn it changes
+// the content, the mode, removes the file, and adds another.
 func changeOnePerCent(b *testing.B, root string) {
 	b.Helper()
 	count := 0
@@ -108,13 +108,15 @@ func changeOnePerCent(b *testing.B, root string) {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
-		switch count++; {
-		case count%500 == 250:
-			return os.Remove(path)
-		case count%500 == 0:
-			return os.WriteFile(path+".new", bytes.Repeat([]byte("added\n"), count), 0o644)
-		case count%100 == 50:
+		switch count++; count % 400 {
+		case 50:
 			return prefix(path, "changed\n")
+		case 150:
+			return os.Chmod(path, 0o640)
+		case 250:
+			return os.Remove(path)
+		case 350:
+			return os.WriteFile(path+".added", bytes.Repeat([]byte("added\n"), count), 0o644)
 		}
 		return nil
 	})
