@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -192,10 +193,11 @@ func (d *identities) doubt(root int, archive *os.File) string {
 		}
 	}
 	is, err := stampFile(int(archive.Fd()))
-	if is.dev = 0; err != nil || is != d.archive {
+	if is.dev = 0; err != nil || is != d.archive || is.ctime.Nsec == 0 { // which would be whole seconds
 		return "the archive is not the one that the root was unpacked from, or has been touched since"
 	}
-	if now := clock(); before(now, d.taken) {
+	// Not the clock that stands still between ticks: the time of a change may be finer.
+	if now := time.Now(); before(unix.Timespec{Sec: now.Unix(), Nsec: int64(now.Nanosecond())}, d.taken) {
 		return "the clock has been set back"
 	}
 	return ""
@@ -211,12 +213,49 @@ func clock() (now unix.Timespec) {
 const tick = 10 * time.Millisecond
 
 // nextTick waits until changes get a later time than those before.
-func nextTick() unix.Timespec {
-	begin := clock()
-	for {
+func nextTick() {
+	for begin := clock(); !before(begin, clock()); {
 		time.Sleep(tick)
-		if now := clock(); before(begin, now) {
-			return now
+	}
+}
+
+// fileClock is the time that a change gets now on a directory's file system,
+// later than that of any change before. It is zero, before everything, where
+// nobody can tell: on a file system that keeps whole seconds, changes that follow
+// each other have the same time.
+func fileClock(dir string) (unix.Timespec, error) {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return unix.Timespec{}, nil
+	}
+	if err != nil {
+		return unix.Timespec{}, os.NewSyscallError("open", err)
+	}
+	defer unix.Close(fd)
+	first, err := stampFile(fd)
+	if err != nil {
+		return unix.Timespec{}, err
+	}
+	for range 10 {
+		time.Sleep(tick)
+		if err := touch(fd); err != nil {
+			return unix.Timespec{}, err
+		}
+		now, err := stampFile(fd)
+		if err != nil {
+			return unix.Timespec{}, err
+		}
+		if before(first.ctime, now.ctime) && now.ctime.Nsec != 0 {
+			return now.ctime, nil
 		}
 	}
+	return unix.Timespec{}, nil
+}
+
+// touch gives an open file the time of now (utimensat(2) without times).
+func touch(fd int) error {
+	if _, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, 0, 0, 0, 0); errno != 0 {
+		return os.NewSyscallError("set times", errno)
+	}
+	return nil
 }

@@ -142,6 +142,9 @@ func (w *writer) write(ctx context.Context) error {
 		return err
 	}
 	if w.reuse != nil {
+		if err := w.reuse.untouched(); err != nil {
+			return err
+		}
 		w.log.Info("unchanged content was taken over", "files_bytes", f.taken, "archive_bytes", w.reuse.taken.Load())
 	}
 	if w.created == nil {

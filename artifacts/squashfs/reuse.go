@@ -27,6 +27,7 @@ import (
 type reuse struct {
 	from       *Archive
 	file       *os.File
+	opened     stamp       // of file
 	identities *identities // nil: nothing is believed, all is compared
 	log        *slog.Logger
 
@@ -65,7 +66,12 @@ func openReuse(name string, log *slog.Logger) (*reuse, error) {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return &reuse{from: a, file: f, log: log, fragments: map[uint32]*fragmentOfBase{}}, nil
+	opened, err := stampFile(int(f.Fd()))
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &reuse{from: a, file: f, opened: opened, log: log, fragments: map[uint32]*fragmentOfBase{}}, nil
 }
 
 // believe reads the record of a root, if there is one that counts.
@@ -114,6 +120,15 @@ func (r *reuse) fits(s *settings) bool {
 	r.log.Info("all files are packed anew: another compression or block size",
 		"was", info.Compression, "block_size", info.BlockSize, "is", name, "new_block_size", s.blockSize)
 	return false
+}
+
+// untouched fails if the old archive has been written to while it was used.
+func (r *reuse) untouched() error {
+	now, err := stampFile(int(r.file.Fd()))
+	if err == nil && (now.size != r.opened.size || now.mtime != r.opened.mtime) {
+		err = fmt.Errorf("%s: it was changed while the new archive was made of it", r.file.Name())
+	}
+	return err
 }
 
 func (r *reuse) close() { r.file.Close() }

@@ -106,6 +106,7 @@ func (s source) repack(t *testing.T, opts artifacts.PackOptions) (archive string
 	opts.From = s.archive
 	log := new(strings.Builder)
 	must(t, Packer{Log: slog.New(slog.NewTextHandler(log, nil))}.Pack(t.Context(), s.root, archive, opts))
+	t.Log(log)
 	if m := takenOver.FindStringSubmatch(log.String()); m != nil {
 		files, _ = strconv.ParseInt(m[1], 10, 64)
 		bytes, _ = strconv.ParseInt(m[2], 10, 64)
@@ -521,6 +522,27 @@ func TestIdentitiesOfTheLastMoment(t *testing.T) {
 	now.size++
 	if d.unchanged(1, now) {
 		t.Error("another size is unchanged")
+	}
+}
+
+// On a file system that keeps whole seconds, a change may leave no trace at all.
+func TestWholeSecondsAreNotBelieved(t *testing.T) {
+	needTools(t)
+	image := filepath.Join(t.TempDir(), "ext")
+	must(t, os.WriteFile(image, nil, 0o600))
+	must(t, os.Truncate(image, 64<<20))
+	tool(t, "mkfs.ext4", "-q", "-F", "-I", "128", "-b", "4096", image)
+	disk := mountAt(t, "-o", "loop", image, t.TempDir())
+	s := source{filepath.Join(disk, "archive"), filepath.Join(disk, "record"), filepath.Join(disk, "root")}
+	packedWith(t, artifacts.PackOptions{})(sourceRoot(t), s.archive)
+	must(t, Unpack(t.Context(), s.archive, s.root, UnpackOptions{Record: s.record}))
+	edits["content of the same size, time restored"](t, s)
+	archive, _, _ := s.repack(t, artifacts.PackOptions{Record: s.record})
+	wantArchiveOf(t, s.root, archive)
+	d, err := readIdentities(s.record)
+	must(t, err)
+	if d.taken != (unix.Timespec{}) {
+		t.Errorf("identities were taken at %v", d.taken)
 	}
 }
 

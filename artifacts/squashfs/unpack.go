@@ -58,7 +58,7 @@ func Unpack(ctx context.Context, archive, dir string, opts UnpackOptions) error 
 		return err
 	}
 	if seen != nil {
-		seen.fragments, seen.taken = a.tails.lengths, nextTick()
+		seen.fragments = a.tails.lengths
 		if err := seen.write(opts.Record); err != nil {
 			return fmt.Errorf("record what the files look like: %w", err)
 		}
@@ -160,7 +160,9 @@ func (a *Archive) fill(ctx context.Context, dir string, opts UnpackOptions, seen
 	err = group.Wait()
 	u.lost.report(opts.Log)
 	if err == nil && seen != nil {
-		err = u.identifyLinked()
+		if err = u.identifyLinked(); err == nil {
+			seen.taken, err = fileClock(dir)
+		}
 	}
 	return err
 }
