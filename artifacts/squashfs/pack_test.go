@@ -38,6 +38,9 @@ func TestPackLeavesOutMounts(t *testing.T) {
 	}
 	must(t, os.WriteFile(in("we_ird [x]/kept"), nil, 0o644))
 	must(t, os.WriteFile(in("resolv.conf"), nil, 0o644))
+	must(t, os.WriteFile(in("linked"), []byte("linked"), 0o644)) // and seen first where it is mounted
+	must(t, os.Link(in("linked"), in("linked-too")))
+	must(t, os.WriteFile(in("a-mount"), nil, 0o644))
 	source := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(source, ".hidden"), nil, 0o644))
 	must(t, os.WriteFile(filepath.Join(source, "outside"), nil, 0o644))
@@ -45,6 +48,7 @@ func TestPackLeavesOutMounts(t *testing.T) {
 	mountAt(t, "--bind", source, in("we*ird [x]"))
 	mountAt(t, "--bind", source, in("bound"))
 	mountAt(t, "--bind", "/etc/hostname", in("resolv.conf"))
+	mountAt(t, "--bind", in("linked"), in("a-mount"))
 
 	var log bytes.Buffer
 	archive, tree := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "tree")
@@ -57,8 +61,13 @@ func TestPackLeavesOutMounts(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(tree, "resolv.conf")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("resolv.conf: error %v, want not there", err)
 	}
-	if got := strings.Count(log.String(), "another file system is mounted there"); got != 4 {
-		t.Errorf("%d warnings, want 4: %s", got, &log)
+	for _, name := range []string{"linked", "linked-too"} {
+		if content := read(t, filepath.Join(tree, name)); string(content) != "linked" {
+			t.Errorf("%s holds %q", name, content)
+		}
+	}
+	if got := strings.Count(log.String(), "another file system is mounted there"); got != 5 {
+		t.Errorf("%d warnings, want 5: %s", got, &log)
 	}
 }
 

@@ -78,13 +78,22 @@ type fileID struct{ dev, ino uint64 }
 
 const statMask = unix.STATX_BASIC_STATS | unix.STATX_MNT_ID
 
+// mountOf tells mounts apart. Kernels before 5.8 have no number for them: then
+// those that show other devices.
+func mountOf(st unix.Statx_t) uint64 {
+	if st.Mask&unix.STATX_MNT_ID == 0 {
+		return unix.Mkdev(st.Dev_major, st.Dev_minor)
+	}
+	return st.Mnt_id
+}
+
 // tree scans the directory that is open as fd.
 func (s *scan) tree(fd int) (*node, error) {
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, statMask, &st); err != nil {
 		return nil, os.NewSyscallError("stat", err)
 	}
-	s.mount, s.buffer, s.files = st.Mnt_id, make([]byte, maxXattrValue), map[fileID]*node{}
+	s.mount, s.buffer, s.files = mountOf(st), make([]byte, maxXattrValue), map[fileID]*node{}
 	root := &node{}
 	if err := s.describe(root, fd, ".", st); err != nil {
 		return nil, err
@@ -137,14 +146,17 @@ func (s *scan) entry(n *node, at int) error {
 	if err := unix.Statx(at, n.name, unix.AT_SYMLINK_NOFOLLOW, statMask, &st); err != nil {
 		return os.NewSyscallError("stat", err)
 	}
+	mounted := mountOf(st) != s.mount
+	if mounted {
+		s.log("not packed: another file system is mounted there", n.path())
+		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return nil
+		}
+	}
 	if err := s.describe(n, at, n.name, st); err != nil {
 		return err
 	}
-	if st.Mnt_id != s.mount {
-		s.log("not packed: another file system is mounted there", n.path())
-		if n.kind != typeDirectory {
-			return nil
-		}
+	if mounted {
 		n.children = noChildren
 	}
 	n.parent.children = append(n.parent.children, n)
