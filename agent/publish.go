@@ -181,6 +181,10 @@ func (p *Publisher) store(ctx context.Context, order Order, image artifacts.Imag
 		if a.MD5, err = digest(a); err != nil {
 			return Result{}, err
 		}
+		if own, ok := a.Content.(artifacts.Surrendered); ok {
+			own.MD5 = a.MD5
+			a.Content = own
+		}
 		key := image.ID + "/" + a.Kind.ObjectName()
 		object, err := p.Store.Put(ctx, key, a.Content, a.Size, map[string]string{
 			"md5sum":                  a.MD5,

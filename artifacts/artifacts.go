@@ -90,7 +90,10 @@ type Store interface {
 // Surrendered is a body of Store.Put whose file its owner gives up: he writes
 // to it no more under any name and removes his name when he likes. A store on
 // the same file system then needs neither time nor space for a copy.
-type Surrendered struct{ *os.File }
+type Surrendered struct {
+	*os.File
+	MD5 string // hex, of the content, if its owner has it: nobody then reads it again for that
+}
 
 // Image is a registry's record of an image.
 type Image struct {

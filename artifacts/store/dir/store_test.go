@@ -205,6 +205,22 @@ func TestSurrenderedBody(t *testing.T) {
 	}
 }
 
+// What the owner knows of a body is not computed again.
+func TestSurrenderedBodyWithDigest(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, filepath.Join(dir, "store"))
+	name := filepath.Join(dir, "rootfs")
+	must(t, os.WriteFile(name, []byte("content"), 0o600))
+	f, err := os.Open(name)
+	must(t, err)
+	defer f.Close()
+	o, err := s.Put(t.Context(), "id/rootfs", artifacts.Surrendered{File: f, MD5: "known"}, 7, nil)
+	must(t, err)
+	if o.ETag != "known" {
+		t.Errorf("ETag %s, want the one that was given", o.ETag)
+	}
+}
+
 func TestDiskFullLeavesNothing(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting a small file system needs root")
