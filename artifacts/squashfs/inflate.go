@@ -347,11 +347,12 @@ func (f *inflater) symbols() error {
 	}
 }
 
-// quick decodes symbols as long as there is room on both sides.
+// quick decodes symbols as long as there is room on both sides. Its variables
+// stay in registers, which a deferred function that sees them would prevent.
 func (f *inflater) quick() (end bool, err error) {
 	src, dst, pos, buf, n, out := f.src, f.dst, f.pos, f.buf, f.n, f.out
-	defer func() { f.pos, f.buf, f.n, f.out = pos, buf, n, out }()
 	literals, distances := &f.literals, &f.distances
+loop:
 	for pos <= len(src)-roomIn && out <= len(dst)-roomOut {
 		buf |= binary.LittleEndian.Uint64(src[pos:]) << (n & 63)
 		pos += int((63 - n) >> 3)
@@ -386,11 +387,13 @@ func (f *inflater) quick() (end bool, err error) {
 		}
 		if e&(entryEnd|entryValid) != entryValid {
 			if e&(entryEnd|entryMore|entryValid) != entryEnd|entryValid {
-				return false, errInflate
+				err = errInflate
+				break loop
 			}
 			buf >>= e & 63
 			n -= uint(e & 63)
-			return true, nil
+			end = true
+			break loop
 		}
 		length := int(e>>16) + int(buf&(1<<(e&63)-1)>>(e>>8&15))
 		buf >>= e & 63
@@ -409,7 +412,8 @@ func (f *inflater) quick() (end bool, err error) {
 		buf >>= e & 63
 		n -= uint(e & 63)
 		if e&(entryEnd|entryValid) != entryValid || distance > out {
-			return false, errInflate
+			err = errInflate
+			break loop
 		}
 		if distance >= 8 {
 			from, to := dst[out-distance:], dst[out:out+length+8]
@@ -421,7 +425,8 @@ func (f *inflater) quick() (end bool, err error) {
 		}
 		out += length
 	}
-	return false, nil
+	f.pos, f.buf, f.n, f.out = pos, buf, n, out
+	return end, err
 }
 
 // copyNear repeats the first bytes of p, of which there are distance, to its end.
