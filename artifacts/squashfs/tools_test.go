@@ -98,6 +98,20 @@ func TestReadsAnArchiveWithoutOwners(t *testing.T) {
 	}
 }
 
+// Archives that mksquashfs makes of a tar have their inodes in another order.
+func TestReadsWhatTheToolsMakeOfATar(t *testing.T) {
+	needTools(t)
+	root := makeRoot(t)
+	wide(t, root)
+	dir := t.TempDir()
+	tarball, archive, tree, want := filepath.Join(dir, "tar"), filepath.Join(dir, "a"), filepath.Join(dir, "tree"), filepath.Join(dir, "want")
+	tool(t, "tar", "--xattrs", "--xattrs-include=*", "--sort=none", "--numeric-owner", "-C", root, "-cf", tarball, ".")
+	tool(t, "sh", "-c", `exec mksquashfs - "$1" -tar -quiet -no-progress <"$0"`, tarball, archive)
+	tool(t, "unsquashfs", "-quiet", "-no-progress", "-dest", want, archive)
+	must(t, Unpack(t.Context(), archive, tree, UnpackOptions{}))
+	wantSame(t, want, tree)
+}
+
 // What we write, read by the kernel and by the tools.
 func TestToolsReadWhatWeWrite(t *testing.T) {
 	needTools(t)
