@@ -36,18 +36,13 @@ func BenchmarkSquashfs(b *testing.B) {
 			append([]string{w.binary, "squashfs", "pack", w.root, w.out("ours")}, strings.Fields(ours)...),
 			append([]string{"mksquashfs", w.root, w.out("tools"), "-quiet", "-no-progress", "-noappend"}, strings.Fields(tools)...), squashfsRounds}
 	}
-	again := func(name, base, tools string) squashfsCase {
-		return squashfsCase{"again-" + name,
-			[]string{w.binary, "squashfs", "pack", w.in(base), w.out("ours"), "--from", w.in(base + ".sqsh"), "--record", w.in(base + ".record")},
-			append([]string{"mksquashfs", w.in(base), w.out("tools"), "-quiet", "-no-progress", "-noappend"}, strings.Fields(tools)...), squashfsRounds}
-	}
 	for _, c := range []squashfsCase{
 		pack("gzip-6", "--level 6", "-Xcompression-level 6"),
 		pack("gzip-9", "--level 9", "-Xcompression-level 9"),
 		pack("zstd-3", "--compression zstd --level 3", "-comp zstd -Xcompression-level 3"),
-		again("gzip-default", "gzip", ""),
-		again("gzip-6", "gzip", "-Xcompression-level 6"),
-		again("zstd-3", "zstd", "-comp zstd -Xcompression-level 3"),
+		w.again("again-gzip-default", "gzip", ""),
+		w.again("again-gzip-6", "gzip", "-Xcompression-level 6"),
+		w.again("again-zstd-3", "zstd", "-comp zstd -Xcompression-level 3"),
 		{"unpack-gzip", []string{w.binary, "squashfs", "unpack", w.in("gzip.sqsh"), w.out("ours")},
 			[]string{"unsquashfs", "-quiet", "-no-progress", "-dest", w.out("tools"), w.in("gzip.sqsh")}, squashfsRounds},
 		{"unpack-zstd", []string{w.binary, "squashfs", "unpack", w.in("zstd.sqsh"), w.out("ours")},
@@ -57,15 +52,52 @@ func BenchmarkSquashfs(b *testing.B) {
 	}
 }
 
+// BenchmarkSquashfsGrowth: roots of one, four and sixteen copies of the Debian
+// root, of which no two files have the same content, packed again after the same
+// change (one per cent of the files of one copy) and after one of one per cent.
+func BenchmarkSquashfsGrowth(b *testing.B) {
+	for _, copies := range []int{1, 4, 16} {
+		b.Run(fmt.Sprintf("x%d", copies), func(b *testing.B) { growth(b, copies) })
+	}
+}
+
+func growth(b *testing.B, copies int) {
+	w := squashfsPlace(b)
+	for n := range copies {
+		into := w.in(fmt.Sprintf("made/%d", n))
+		w.must(b, "mkdir", "-p", w.in("made"))
+		w.must(b, "cp", "-a", w.root, into)
+		eachFile(b, into, func(path string, _ int) error { return prefix(path, fmt.Sprintln("copy", n)) })
+	}
+	w.must(b, w.binary, "squashfs", "pack", "--level", "6", w.in("made"), w.in("base.sqsh"))
+	w.must(b, "rm", "-r", w.in("made"))
+	w.must(b, w.binary, "squashfs", "unpack", "--record", w.in("base.record"), w.in("base.sqsh"), w.in("base"))
+	again := w.again("same-change", "base", "-Xcompression-level 6")
+	again.rounds = max(1, squashfsRounds/copies)
+	changeOnePerCent(b, w.in("base/0"))
+	b.Run(again.name, func(b *testing.B) { w.compare(b, again) })
+	for n := 1; n < copies; n++ {
+		changeOnePerCent(b, w.in(fmt.Sprintf("base/%d", n)))
+	}
+	again.name = "one-per-cent"
+	b.Run(again.name, func(b *testing.B) { w.compare(b, again) })
+}
+
 // squashfsFolder is what the benchmark works in.
 type squashfsFolder struct{ binary, root, disk, memory string }
 
 func (w squashfsFolder) in(name string) string  { return filepath.Join(w.disk, name) }
 func (w squashfsFolder) out(name string) string { return filepath.Join(w.memory, name) }
 
-// squashfsWork copies the root and makes what is packed again: for each
-// compression an archive by mksquashfs, and the changed root that came of it.
-func squashfsWork(b *testing.B) squashfsFolder {
+// again is the packing of a root that came of an archive, both of the same name.
+func (w squashfsFolder) again(name, base, tools string) squashfsCase {
+	return squashfsCase{name,
+		[]string{w.binary, "squashfs", "pack", w.in(base), w.out("ours"), "--from", w.in(base + ".sqsh"), "--record", w.in(base + ".record")},
+		append([]string{"mksquashfs", w.in(base), w.out("tools"), "-quiet", "-no-progress", "-noappend"}, strings.Fields(tools)...), squashfsRounds}
+}
+
+// squashfsPlace finds the root and makes folders on a disk and in memory.
+func squashfsPlace(b *testing.B) squashfsFolder {
 	b.Helper()
 	debian := debianRoot()
 	if debian == "" || os.Geteuid() != 0 {
@@ -83,9 +115,16 @@ func squashfsWork(b *testing.B) squashfsFolder {
 		b.Skipf("needs a file system in memory: %v", err)
 	}
 	b.Cleanup(func() { os.RemoveAll(memory) })
-	w := squashfsFolder{binary: binary, root: debian, disk: b.TempDir(), memory: memory}
+	return squashfsFolder{binary: binary, root: debian, disk: b.TempDir(), memory: memory}
+}
+
+// squashfsWork makes what is packed again: for each compression an archive by
+// mksquashfs, and the changed root that came of it.
+func squashfsWork(b *testing.B) squashfsFolder {
+	b.Helper()
+	w := squashfsPlace(b)
 	for base, options := range map[string]string{"gzip": "-Xcompression-level 6", "zstd": "-comp zstd -Xcompression-level 3"} {
-		w.must(b, append([]string{"mksquashfs", debian, w.in(base + ".sqsh"), "-quiet", "-no-progress"}, strings.Fields(options)...)...)
+		w.must(b, append([]string{"mksquashfs", w.root, w.in(base + ".sqsh"), "-quiet", "-no-progress"}, strings.Fields(options)...)...)
 		w.must(b, w.binary, "squashfs", "unpack", "--record", w.in(base+".record"), w.in(base+".sqsh"), w.in(base))
 		changeOnePerCent(b, w.in(base))
 	}
@@ -103,12 +142,8 @@ func (w squashfsFolder) must(b *testing.B, argv ...string) {
 // the content, the mode, removes the file, and adds another.
 func changeOnePerCent(b *testing.B, root string) {
 	b.Helper()
-	count := 0
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		switch count++; count % 400 {
+	eachFile(b, root, func(path string, count int) error {
+		switch count % 400 {
 		case 50:
 			return prefix(path, "changed\n")
 		case 150:
@@ -119,6 +154,19 @@ func changeOnePerCent(b *testing.B, root string) {
 			return os.WriteFile(path+".added", bytes.Repeat([]byte("added\n"), count), 0o644)
 		}
 		return nil
+	})
+}
+
+// eachFile calls change for the regular files below root, which it counts.
+func eachFile(b *testing.B, root string, change func(path string, count int) error) {
+	b.Helper()
+	count := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		count++
+		return change(path, count)
 	})
 	if err != nil {
 		b.Fatal(err)
