@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -70,8 +71,9 @@ func newDataWriter(ctx context.Context, out io.WriterAt, s *settings, position u
 	return w
 }
 
-// run feeds and writes until feed returns.
-func (w *dataWriter) run(s *settings, feed func() error) error {
+// run feeds and writes until feed returns, and calls then once it is known where
+// everything lies. What is taken over may still be on its way by then.
+func (w *dataWriter) run(s *settings, feed, then func() error) error {
 	group, ctx := errgroup.WithContext(w.ctx)
 	w.ctx = ctx
 	for range s.processors {
@@ -87,11 +89,12 @@ func (w *dataWriter) run(s *settings, feed func() error) error {
 		return feed()
 	})
 	group.Go(func() error {
-		defer close(w.transfers)
-		if err := w.write(); err != nil {
+		err := errors.Join(w.write(), w.settle())
+		close(w.transfers)
+		if err != nil || ctx.Err() != nil {
 			return err
 		}
-		return w.settle()
+		return then()
 	})
 	group.Go(w.copy)
 	return group.Wait()

@@ -137,9 +137,9 @@ func TestAFileThatChangesIsNamed(t *testing.T) {
 	n := &node{name: "log", kind: typeFile}
 	must(t, f.settle(&node{stamp: stampFor(t, file)}, int(file.Fd())))
 	n.stamp = stampFor(t, file)
-	must(t, unchanged(n, file))
+	must(t, unchanged(n, openFile(file.Fd())))
 	appendTo(t, filepath.Join(root, "log"), []byte("another\n"))
-	if err := unchanged(n, file); !errors.Is(err, errChanged) {
+	if err := unchanged(n, openFile(file.Fd())); !errors.Is(err, errChanged) {
 		t.Errorf("error %v, want %v", err, errChanged)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -81,19 +80,30 @@ func (f *feeder) directory(dir *node) error {
 
 // file reads one file until it stays the same meanwhile.
 func (f *feeder) file(n *node) (err error) {
-	if took, err := f.takeOver(n); took || err != nil {
+	defer func() {
 		f.packed += n.stamp.size
 		f.progress.done.Store(f.packed)
-		return err
+	}()
+	for _, known := range []func(*node) (bool, error){f.empty, f.takeOver, f.tailOf} {
+		if done, err := known(n); done || err != nil {
+			return err
+		}
 	}
 	for range tries {
 		if err = f.readOnce(n); !errors.Is(err, errChanged) {
-			f.packed += n.stamp.size
-			f.progress.done.Store(f.packed)
 			return err
 		}
 	}
 	return err
+}
+
+// empty is a file of which there is nothing to read.
+func (f *feeder) empty(n *node) (bool, error) {
+	if n.stamp.size > 0 {
+		return false, nil
+	}
+	n.content = layout{fragment: noFragment}
+	return true, nil
 }
 
 func (f *feeder) readOnce(n *node) error {
@@ -101,8 +111,8 @@ func (f *feeder) readOnce(n *node) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	if err := f.settle(n, int(file.Fd())); err != nil {
+	defer file.close()
+	if err := f.settle(n, int(file)); err != nil {
 		return err
 	}
 	if n.stamp.size < int64(f.w.blockSize) {
@@ -163,18 +173,36 @@ func (f *feeder) copyKept() error {
 	return f.w.submit(j)
 }
 
+// tailOf takes a small file's content from the old archive, if it is known to be
+// the same but lies in a fragment that cannot be taken over as a whole. That is
+// less work than to open the file.
+func (f *feeder) tailOf(n *node) (bool, error) {
+	b := n.base
+	if b == nil || !b.trusted || !b.tail || len(b.file.blocks) > 0 {
+		return false, nil
+	}
+	content, err := f.reuse.from.tail(b.Inode)
+	if err != nil {
+		return false, nil // the file itself can be read
+	}
+	return true, f.share(n, content)
+}
+
+// openFile is a descriptor of a regular file. An os.File would be offered to the
+// poller first, which costs as much as to read a small file.
+type openFile int
+
 // openNode opens a regular file.
-func openNode(f *folders, n *node) (*os.File, error) {
+func openNode(f *folders, n *node) (openFile, error) {
 	dir, err := f.open(n.parent)
 	if err != nil {
-		return nil, err
+		return -1, err
 	}
 	fd, err := unix.Openat(dir, n.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("open", err)
-	}
-	return os.NewFile(uintptr(fd), n.name), nil
+	return openFile(fd), os.NewSyscallError("open", err)
 }
+
+func (f openFile) close() { unix.Close(int(f)) }
 
 // settle takes note of what has changed about a file since it was scanned.
 func (f *feeder) settle(n *node, fd int) error {
@@ -201,8 +229,8 @@ func stampFile(fd int) (stamp, error) {
 }
 
 // unchanged tells whether a file is still what it was before it was read.
-func unchanged(n *node, fd *os.File) error {
-	now, err := stampFile(int(fd.Fd()))
+func unchanged(n *node, file openFile) error {
+	now, err := stampFile(int(file))
 	if err == nil && now != n.stamp {
 		err = errChanged
 	}
@@ -210,19 +238,23 @@ func unchanged(n *node, fd *os.File) error {
 }
 
 // small puts a file into the fragment in the making.
-func (f *feeder) small(n *node, file *os.File) error {
-	size := int(n.stamp.size)
-	if size == 0 {
-		n.content = layout{fragment: noFragment}
-		return nil
+func (f *feeder) small(n *node, file openFile) error {
+	if done, err := f.empty(n); done {
+		return err
 	}
-	content := f.scratch[:size]
+	content := f.scratch[:n.stamp.size]
 	if err := readFull(file, content, 0); err != nil {
 		return err
 	}
 	if err := unchanged(n, file); err != nil {
 		return err
 	}
+	return f.share(n, content)
+}
+
+// share gives a small file its place in a fragment, which is that of another one
+// if that has the same content.
+func (f *feeder) share(n *node, content []byte) error {
 	id := contentID{size: n.stamp.size}
 	if f.sizes[n.stamp.size] > 1 {
 		id.sum = sha256.Sum256(content)
@@ -271,7 +303,7 @@ func (f *feeder) flush() error {
 }
 
 // large feeds a file block by block. Blocks that lie in a hole are not read.
-func (f *feeder) large(n *node, file *os.File) error {
+func (f *feeder) large(n *node, file openFile) error {
 	hash := f.sizes[n.stamp.size] > 1
 	old := oldBlocks(n)
 	data := int64(0) // where there may be data from
@@ -310,8 +342,8 @@ func zeroSum(length int) [sha256.Size]byte { return sha256.Sum256(zeros[:length]
 
 // nextData is where the next data of a file begins, its size if there is none
 // (lseek(2), SEEK_DATA). A file system that knows no holes has data everywhere.
-func nextData(file *os.File, from, size int64) int64 {
-	at, err := unix.Seek(int(file.Fd()), from, unix.SEEK_DATA)
+func nextData(file openFile, from, size int64) int64 {
+	at, err := unix.Seek(int(file), from, unix.SEEK_DATA)
 	switch {
 	case errors.Is(err, unix.ENXIO):
 		return size
@@ -322,10 +354,18 @@ func nextData(file *os.File, from, size int64) int64 {
 }
 
 // readFull reads a part of a file that has just been found to be there.
-func readFull(file *os.File, p []byte, at int64) error {
-	_, err := file.ReadAt(p, at)
-	if err == io.EOF {
-		return errChanged
+func readFull(file openFile, p []byte, at int64) error {
+	for len(p) > 0 {
+		n, err := unix.Pread(int(file), p, at)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return os.NewSyscallError("read", err)
+		case n == 0:
+			return errChanged
+		}
+		p, at = p[n:], at+int64(n)
 	}
-	return err
+	return nil
 }

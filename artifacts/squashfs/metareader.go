@@ -62,6 +62,23 @@ func (m *metadata) block(start uint64) (*metadataBlock, error) {
 	return b, nil
 }
 
+// readAhead reads a table from its beginning, as much as is kept, until quit is
+// closed.
+func (m *metadata) readAhead(quit <-chan struct{}) {
+	for at, n := uint64(0), 0; n < cachedBlocks && m.start+at < m.end; n++ {
+		select {
+		case <-quit:
+			return
+		default:
+		}
+		b, err := m.block(at)
+		if err != nil {
+			return // whoever asks for the block will be told
+		}
+		at = b.next
+	}
+}
+
 func (m *metadata) load(start uint64) (*metadataBlock, error) {
 	at := m.start + start
 	if at < m.start || at+2 > m.end {

@@ -76,6 +76,7 @@ func (p Packer) pack(ctx context.Context, root, dst string, opts artifacts.PackO
 	defer archive.Discard()
 	w := &writer{settings: s, out: archive.File, log: p.Log, root: fd, path: root}
 	if old != nil && old.fits(s) {
+		old.readAhead()
 		old.believe(fd, opts)
 		w.reuse = old
 	}
@@ -138,7 +139,13 @@ func (w *writer) write(ctx context.Context) error {
 		return err
 	}
 	f.reuse, data.from = w.reuse, w.reuse
-	if err := data.run(w.settings, func() error { return f.feed(root) }); err != nil {
+	tables := func() error {
+		if w.created == nil {
+			w.created = &sc.latest
+		}
+		return w.tables(root, data)
+	}
+	if err := data.run(w.settings, func() error { return f.feed(root) }, tables); err != nil {
 		return err
 	}
 	if w.reuse != nil {
@@ -146,12 +153,6 @@ func (w *writer) write(ctx context.Context) error {
 			return err
 		}
 		w.log.Info("unchanged content was taken over", "files_bytes", f.taken, "archive_bytes", w.reuse.taken.Load())
-	}
-	if w.created == nil {
-		w.created = &sc.latest
-	}
-	if err := w.tables(root, data); err != nil {
-		return err
 	}
 	return w.finish(options)
 }

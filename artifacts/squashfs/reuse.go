@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -35,6 +36,9 @@ type reuse struct {
 	doubtful  []*node                    // files with a tail in the old archive that is to be compared
 	fragments map[uint32]*fragmentOfBase // by index in the old archive
 	taken     atomic.Int64               // bytes of the old archive that are in the new one
+
+	ahead sync.WaitGroup // goroutines that read ahead
+	quit  chan struct{}  // ends them
 }
 
 // counterpart is what the old archive has under a file's path.
@@ -131,7 +135,21 @@ func (r *reuse) untouched() error {
 	return err
 }
 
-func (r *reuse) close() { r.file.Close() }
+// readAhead has the tables read that plan will want, while the root is scanned.
+func (r *reuse) readAhead() {
+	r.quit = make(chan struct{})
+	for _, table := range []*metadata{r.from.inodes, r.from.directories} {
+		r.ahead.Go(func() { table.readAhead(r.quit) })
+	}
+}
+
+func (r *reuse) close() {
+	if r.quit != nil {
+		close(r.quit)
+	}
+	r.ahead.Wait()
+	r.file.Close()
+}
 
 // plan decides about every file of a root.
 func (r *reuse) plan(ctx context.Context, root *node, rootFD, processors int) error {
@@ -236,7 +254,7 @@ func (c *comparer) same(n *node) bool {
 	if err != nil {
 		return false
 	}
-	defer file.Close()
+	defer file.close()
 	now := c.buffer[:len(then)]
 	if before := unchanged(n, file); before != nil || readFull(file, now, 0) != nil {
 		return false

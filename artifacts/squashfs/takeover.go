@@ -104,28 +104,62 @@ func (w *dataWriter) copy() error {
 	return nil
 }
 
-// copyRange copies within the kernel where it can: some file systems even share
-// the blocks (copy_file_range(2)).
+// copyRange copies within the kernel where it can.
 func copyRange(out io.WriterAt, in *os.File, t transfer, buffer []byte) error {
 	if file, ok := out.(*os.File); ok {
-		from, to := int64(t.from), int64(t.to)
-		for t.length > 0 {
-			n, err := unix.CopyFileRange(int(in.Fd()), &from, int(file.Fd()), &to, int(min(t.length, 1<<30)), 0)
-			if n == 0 || errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
-				break
+		for _, way := range []func(out, in *os.File, t *transfer) error{cloneRange, sendRange} {
+			if err := way(file, in, &t); err != nil {
+				return err
 			}
-			if err != nil {
-				return os.NewSyscallError("copy", err)
-			}
-			t.length -= uint64(n)
 		}
-		t.from, t.to = uint64(from), uint64(to)
 	}
 	n, err := io.CopyBuffer(io.NewOffsetWriter(out, int64(t.to)), io.NewSectionReader(in, int64(t.from), int64(t.length)), buffer)
 	if err == nil && uint64(n) != t.length {
 		err = malformed("truncated")
 	}
 	return err
+}
+
+// atOnce is how much one call copies at most, so that it can be interrupted.
+const atOnce = 1 << 30
+
+// cloneRange copies as much as one file system can by itself; some share the
+// blocks (copy_file_range(2)).
+func cloneRange(out, in *os.File, t *transfer) error {
+	return t.advance(func() (int, error) {
+		from, to := int64(t.from), int64(t.to)
+		return unix.CopyFileRange(int(in.Fd()), &from, int(out.Fd()), &to, int(min(t.length, atOnce)), 0)
+	})
+}
+
+// sendRange copies from one file system to another without a way through this
+// process (sendfile(2)). It moves the place at which out would be written to,
+// which nothing else uses.
+func sendRange(out, in *os.File, t *transfer) error {
+	if _, err := out.Seek(int64(t.to), io.SeekStart); err != nil {
+		return nil // not a file with places
+	}
+	return t.advance(func() (int, error) {
+		from := int64(t.from)
+		return unix.Sendfile(int(out.Fd()), int(in.Fd()), &from, int(min(t.length, atOnce)))
+	})
+}
+
+// advance copies until nothing is left or this way does not work here.
+func (t *transfer) advance(copy func() (int, error)) error {
+	for t.length > 0 {
+		n, err := copy()
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case n == 0 && err == nil, errors.Is(err, unix.EXDEV), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
+			return nil
+		case err != nil:
+			return os.NewSyscallError("copy", err)
+		}
+		*t = transfer{t.from + uint64(n), t.to + uint64(n), t.length - uint64(n)}
+	}
+	return nil
 }
 
 // oldBlocks are the blocks that the old archive has of a large file, nil for none.
