@@ -152,9 +152,34 @@ type PackOptions struct {
 	// Verify reads all files nevertheless.
 	Verify  bool
 	Exclude []string // paths below the root that are left out
+	// Layout says where in the archive is what is taken over from From; "" is
+	// LayoutCompact.
+	Layout Layout
+	// Unchanged is told, when the archive is complete, which of its ranges From
+	// has at the same offset, sorted and apart from each other: a store that holds
+	// From can copy them by itself. With LayoutCompact there are none. nil is nobody.
+	Unchanged func([]Range)
 	// Progress is told now and then how many of the files' bytes are packed; nil
 	// for nobody. Calls do not overlap.
 	Progress func(done, total int64)
+}
+
+// Layout is how an archive is arranged that is made with the help of another.
+type Layout string
+
+// The layouts.
+const (
+	LayoutCompact Layout = "compact" // as if there were no other archive
+	// LayoutAppend leaves what is taken over at the offset that it has, puts what is
+	// new behind that, and zeros where something was dropped. An archive that would
+	// have too many zeros is compact instead.
+	LayoutAppend Layout = "append"
+)
+
+// Range is a part of a file.
+type Range struct {
+	Offset int64 `json:"offset"`
+	Length int64 `json:"length"`
 }
 
 // Packer makes an archive of an image root.

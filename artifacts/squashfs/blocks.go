@@ -20,6 +20,7 @@ type dataWriter struct {
 	ctx       context.Context
 	out       io.WriterAt
 	from      *reuse // where blocks are taken over from, nil for nowhere
+	stays     *stays // those that stay where they are; nil: they are moved
 	blockSize int
 	raw       bool // nothing is compressed
 	todo      chan *job
@@ -31,6 +32,7 @@ type dataWriter struct {
 	position  uint64
 	fragments []dataBlock
 	begun     *node    // the file whose blocks are being written
+	staying   *Inode   // its counterpart, while all of its blocks are the same and may stay; nothing is written then
 	start     uint64   // of its first block
 	blocks    []uint32 // that are written
 	sums      []byte   // of all its blocks
@@ -47,6 +49,8 @@ type job struct {
 	stored []byte // the same as it is stored
 	raw    bool
 	base   dataBlock // the block of the old archive that may hold the same, or is taken over
+	same   bool      // it holds the same
+	stay   *Inode    // of the old archive, whose blocks may stay where they are if all are the same; nil for none
 	layout layout    // of a file that is taken over
 	index  uint32    // of a fragment
 	hash   bool      // whether sum is wanted
@@ -198,6 +202,7 @@ func (w *worker) sameAsBefore(j *job) bool {
 		copy(j.stored, then)
 	}
 	w.from.taken.Add(int64(len(j.stored)))
+	j.same = true
 	return true
 }
 

@@ -9,6 +9,8 @@ import (
 // size is the number of bytes on disk.
 func (b dataBlock) bytes() uint32 { return b.size &^ rawData }
 
+func (b dataBlock) extent() extent { return extent{b.start, uint64(b.bytes())} }
+
 // readBlock reads a block of data into dst, whose length is what it must hold
 // at most, and returns how much there is. buffer is for the stored bytes.
 func (a *Archive) readBlock(dst, buffer []byte, b dataBlock) (int, error) {

@@ -28,6 +28,8 @@
 // With the archive that the root was unpacked from, what has not changed is taken
 // over as it is, compressed (reuse.go, takeover.go). Which files those are, a
 // record says that was made when they were unpacked (identities.go), or comparing.
+// It may stay at its offset, too, with what is new behind it (append.go): such an
+// archive has zeros where something was dropped.
 //
 // # Reading
 //
@@ -38,5 +40,5 @@
 // An archive or a tree is there whole or not at all: until it is complete it has
 // a temporary name beside its own.
 //
-// It does not append to archives, and reads no version before 4.0.
+// It writes no archive in place, and reads no version before 4.0.
 package squashfs

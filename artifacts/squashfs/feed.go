@@ -305,7 +305,7 @@ func (f *feeder) flush() error {
 // large feeds a file block by block. Blocks that lie in a hole are not read.
 func (f *feeder) large(n *node, file openFile) error {
 	hash := f.sizes[n.stamp.size] > 1
-	old := oldBlocks(n)
+	old, stay := oldBlocks(n), f.w.stays.mayStay(n)
 	data := int64(0) // where there may be data from
 	for at := int64(0); at < n.stamp.size; at += int64(f.w.blockSize) {
 		length := min(int64(f.w.blockSize), n.stamp.size-at)
@@ -313,12 +313,12 @@ func (f *feeder) large(n *node, file openFile) error {
 		if data <= at {
 			data = nextData(file, at, n.stamp.size)
 		}
-		j := &job{step: stepBlock, file: n, hash: hash}
+		j := &job{step: stepBlock, file: n, hash: hash, stay: stay}
+		if index := int(at / int64(f.w.blockSize)); index < len(old) {
+			j.base = old[index]
+		}
 		if data < at+length {
 			j.data = f.w.buffer()[:length]
-			if index := int(at / int64(f.w.blockSize)); index < len(old) {
-				j.base = old[index]
-			}
 			if err := readFull(file, j.data, at); err != nil {
 				return errors.Join(err, f.drop(n))
 			}

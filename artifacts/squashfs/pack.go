@@ -80,13 +80,24 @@ func (p Packer) pack(ctx context.Context, root, dst string, opts artifacts.PackO
 		old.believe(fd, opts)
 		w.reuse = old
 	}
+	if s.append {
+		if err := w.stay(); err != nil {
+			return err
+		}
+	}
 	stop := watch(&w.progress, opts.Progress)
 	err = w.write(ctx)
 	stop()
 	if err != nil {
 		return err
 	}
-	return archive.Commit()
+	if err := archive.Commit(); err != nil {
+		return err
+	}
+	if opts.Unchanged != nil {
+		opts.Unchanged(w.unchanged)
+	}
+	return nil
 }
 
 // writer makes one archive.
@@ -99,9 +110,13 @@ type writer struct {
 
 	progress counter
 	reuse    *reuse // nil: nothing is taken over
-	lost     int    // attributes that cannot be kept
-	sb       superblock
-	xattrs   xattrSets
+	stays    *stays // nil: what is taken over is moved
+	// unchanged is what the old archive has at the same place.
+	unchanged []artifacts.Range
+	lost      int // attributes that cannot be kept
+	sb        superblock
+	head      []byte // what follows the superblock: the compressor's options
+	xattrs    xattrSets
 }
 
 // warnLimit is how many files are named one by one that lose an attribute.
@@ -126,35 +141,50 @@ func (w *writer) write(ctx context.Context) error {
 		w.log.Warn("not packed: more attributes that squashfs cannot hold", "count", w.lost-warnLimit)
 	}
 	w.xattrs = sc.xattrs
-	options, err := w.options()
+	if err := w.plan(ctx, root); err != nil {
+		return err
+	}
+	w.foresee(root)
+	err = w.contents(ctx, root, sc)
+	if errors.Is(err, errTooEmpty) {
+		if err = w.compact(); err == nil {
+			err = w.contents(ctx, root, sc)
+		}
+	}
 	if err != nil {
 		return err
 	}
-	data := newDataWriter(ctx, w.out, w.settings, superblockSize+uint64(len(options)))
+	return w.finish()
+}
+
+// contents writes the contents of all files, and the tables.
+func (w *writer) contents(ctx context.Context, root *node, sc *scan) (err error) {
+	if w.head, err = w.options(); err != nil {
+		return err
+	}
+	data := newDataWriter(ctx, w.out, w.settings, superblockSize+uint64(len(w.head)))
+	if data.stays = w.stays; w.stays != nil {
+		data.position = w.stays.to
+	}
 	f := &feeder{w: data, progress: &w.progress, folders: folders{root: w.root}, sizes: map[int64]int{}, settled: func(n *node) {
 		n.mtime = uint32(max(0, min(n.stamp.mtime.Sec, w.clamp, math.MaxUint32)))
 		sc.latest = max(sc.latest, n.mtime)
 	}}
-	if err := w.plan(ctx, root); err != nil {
-		return err
-	}
 	f.reuse, data.from = w.reuse, w.reuse
 	tables := func() error {
 		if w.created == nil {
 			w.created = &sc.latest
 		}
-		return w.tables(root, data)
-	}
-	if err := data.run(w.settings, func() error { return f.feed(root) }, tables); err != nil {
-		return err
-	}
-	if w.reuse != nil {
-		if err := w.reuse.untouched(); err != nil {
+		if err := w.judge(data.position); err != nil {
 			return err
 		}
-		w.log.Info("unchanged content was taken over", "files_bytes", f.taken, "archive_bytes", w.reuse.taken.Load())
+		return w.tables(root, data)
 	}
-	return w.finish(options)
+	if err := data.run(w.settings, func() error { return f.feed(root) }, tables); err != nil || w.reuse == nil {
+		return err
+	}
+	w.log.Info("unchanged content was taken over", "files_bytes", f.taken, "archive_bytes", w.reuse.taken.Load())
+	return w.reuse.untouched()
 }
 
 // plan finds out what can be taken over. A source that is damaged is of no use,
@@ -166,7 +196,7 @@ func (w *writer) plan(ctx context.Context, root *node) error {
 	err := w.reuse.plan(ctx, root, w.root, w.processors)
 	if errors.Is(err, ErrFormat) {
 		w.log.Warn("all files are packed anew: the source archive cannot be read", "error", err)
-		w.reuse = nil
+		w.reuse, w.stays = nil, nil
 		forget(root)
 		return nil
 	}

@@ -167,6 +167,14 @@ func (r *reuse) plan(ctx context.Context, root *node, rootFD, processors int) er
 	return nil
 }
 
+// again makes ready for a second attempt.
+func (r *reuse) again() {
+	r.taken.Store(0)
+	for _, f := range r.fragments {
+		f.made = false
+	}
+}
+
 // forget undoes what plan has decided.
 func forget(dir *node) {
 	for _, n := range dir.children {

@@ -21,6 +21,7 @@ type settings struct {
 	created     *uint32 // seconds since 1970, nil for the time of the newest file
 	clamp       int64
 	exclude     []string
+	append      bool // what is taken over stays where it is
 }
 
 // CheckOptions tells beforehand whether Pack would refuse opts.
@@ -37,6 +38,13 @@ func newSettings(opts artifacts.PackOptions) (s *settings, err error) {
 	s.blockSize = cmp.Or(opts.BlockSize, defaultBlockSize)
 	if s.blockSize < minBlockSize || s.blockSize > maxBlockSize || bits.OnesCount(uint(s.blockSize)) != 1 {
 		return nil, fmt.Errorf("block size %d: want a power of two from %d to %d", s.blockSize, minBlockSize, maxBlockSize)
+	}
+	switch opts.Layout {
+	case "", artifacts.LayoutCompact:
+	case artifacts.LayoutAppend:
+		s.append = true
+	default:
+		return nil, fmt.Errorf("layout %q: want %s or %s", opts.Layout, artifacts.LayoutCompact, artifacts.LayoutAppend)
 	}
 	s.processors = opts.Processors
 	if s.processors <= 0 {

@@ -7,10 +7,17 @@ import (
 // stepBlock writes a block of a file.
 func stepBlock(w *dataWriter, j *job) error {
 	if w.begun != j.file {
-		w.begun, w.start, w.blocks, w.sums = j.file, w.position, nil, w.sums[:0]
+		w.begun, w.start, w.blocks, w.sums, w.staying = j.file, w.position, nil, w.sums[:0], j.stay
+	}
+	if w.staying != nil && !j.isSame() {
+		if err := w.leave(); err != nil {
+			return err
+		}
 	}
 	size := uint32(0)
-	if j.stored != nil {
+	if w.staying != nil {
+		size = j.base.size
+	} else if j.stored != nil {
 		b, err := w.store(j)
 		if err != nil {
 			return err
@@ -28,11 +35,21 @@ func stepBlock(w *dataWriter, j *job) error {
 // another file has the same.
 func stepEnd(w *dataWriter, j *job) error {
 	content := layout{start: w.start, blocks: w.blocks, fragment: noFragment, sparse: w.sparse(w.blocks, j.file)}
+	known, id := false, contentID{size: j.file.stamp.size}
 	if j.hash {
-		id := contentID{j.file.stamp.size, sha256.Sum256(w.sums)}
-		if known, ok := w.known[id]; ok {
-			content, w.position = known, w.start
+		id.sum = sha256.Sum256(w.sums)
+		var same layout
+		if same, known = w.known[id]; known {
+			content, w.position = same, w.start
 		}
+	}
+	if w.staying != nil && !known {
+		content.start = w.staying.file.start
+		if _, err := w.takeOver(content.extent()); err != nil {
+			return err
+		}
+	}
+	if j.hash {
 		w.known[id] = content
 	}
 	j.file.content, w.begun = content, nil

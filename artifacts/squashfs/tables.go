@@ -6,8 +6,9 @@ import (
 )
 
 // options are the compressor's, as the block of metadata that they are stored as.
+// They only tell how blocks were made, so they are left out where a block lies.
 func (w *writer) options() ([]byte, error) {
-	if w.raw || w.compression.options == nil {
+	if w.raw || w.compression.options == nil || w.stays != nil && w.stays.bare {
 		return nil, nil
 	}
 	options := w.compression.options(w.level)
@@ -130,14 +131,17 @@ func (w *writer) xattrTables(c compressor) error {
 }
 
 // finish pads the archive and writes its head, without which it is none.
-func (w *writer) finish(options []byte) error {
-	if len(options) > 0 {
+func (w *writer) finish() error {
+	if len(w.head) > 0 {
 		w.sb.Flags |= flagOptions
 	}
 	padded := (w.sb.Size + paddedTo - 1) / paddedTo * paddedTo
+	if _, err := w.out.WriteAt(zeros[:padded-w.sb.Size], int64(w.sb.Size)); err != nil {
+		return err // what lay there may have been taken back
+	}
 	if err := w.out.Truncate(int64(padded)); err != nil {
 		return err
 	}
-	_, err := w.out.WriteAt(append(w.sb.encode(), options...), 0)
+	_, err := w.out.WriteAt(append(w.sb.encode(), w.head...), 0)
 	return err
 }

@@ -25,10 +25,7 @@ type transfer struct {
 // share them there share them here.
 func stepTakeOver(w *dataWriter, j *job) error {
 	content := j.layout
-	e := extent{start: content.start}
-	for _, size := range content.blocks {
-		e.length += uint64(dataBlock{size: size}.bytes())
-	}
+	e := content.extent()
 	to, known := w.copied[e]
 	if !known {
 		var err error
@@ -36,6 +33,7 @@ func stepTakeOver(w *dataWriter, j *job) error {
 			return err
 		}
 		w.copied[e] = to
+		w.from.taken.Add(int64(e.length))
 	}
 	content.start, content.sparse = to, w.sparse(content.blocks, j.file)
 	if len(content.blocks) == 0 {
@@ -45,22 +43,34 @@ func stepTakeOver(w *dataWriter, j *job) error {
 	return nil
 }
 
+// extent is where the blocks lie.
+func (l *layout) extent() extent {
+	e := extent{start: l.start}
+	for _, size := range l.blocks {
+		e.length += uint64(dataBlock{size: size}.bytes())
+	}
+	return e
+}
+
 // stepKeepFragment takes over a fragment.
 func stepKeepFragment(w *dataWriter, j *job) error {
-	to, err := w.takeOver(extent{j.base.start, uint64(j.base.bytes())})
+	to, err := w.takeOver(j.base.extent())
+	w.from.taken.Add(int64(j.base.bytes()))
 	w.setFragment(j.index, dataBlock{to, j.base.size})
 	return err
 }
 
-// takeOver has a part of the old archive copied to the end of the new one.
+// takeOver has a part of the old archive copied to the end of the new one, or to
+// where it is.
 func (w *dataWriter) takeOver(e extent) (to uint64, err error) {
 	size := w.from.from.sb.Size
 	if e.start > size || e.length > size-e.start {
 		return 0, malformed("blocks of %d bytes at %d", e.length, e.start)
 	}
-	to = w.position
-	w.position += e.length
-	w.from.taken.Add(int64(e.length))
+	if to = w.position; w.stays.holds(e) {
+		to = e.start
+	}
+	w.position += w.stays.keep(e)
 	if p := &w.pending; p.from+p.length == e.start && p.to+p.length == to {
 		p.length += e.length
 		return to, nil
@@ -113,6 +123,11 @@ func copyRange(out io.WriterAt, in *os.File, t transfer, buffer []byte) error {
 			}
 		}
 	}
+	return copyThrough(out, in, t, buffer)
+}
+
+// copyThrough copies through this process. Others may copy meanwhile.
+func copyThrough(out io.WriterAt, in *os.File, t transfer, buffer []byte) error {
 	n, err := io.CopyBuffer(io.NewOffsetWriter(out, int64(t.to)), io.NewSectionReader(in, int64(t.from), int64(t.length)), buffer)
 	if err == nil && uint64(n) != t.length {
 		err = malformed("truncated")
