@@ -70,6 +70,7 @@ func (f *packageFlags) register(c *cobra.Command) {
 func registerPack(flags *pflag.FlagSet, pack *artifacts.PackOptions) {
 	flags.StringVar(&pack.Compression, "compression", "", "gzip, zstd, xz or none (default: that of the squashfs that the root was unpacked from, else gzip)")
 	flags.IntVar(&pack.Level, "level", 0, "compression level: gzip 1 to 9, zstd 1 to 22 (default 6 and 3)")
+	flags.Var(layout{&pack.Layout}, "layout", "compact, or append: what is unchanged stays at the offset that it has in the squashfs that the root was unpacked from, so that a store can copy it by itself (default compact)")
 	flags.Var(optional{&pack.Created}, "mkfs-time", "the archive's own time, in seconds since 1970 (default $SOURCE_DATE_EPOCH or the newest file's)")
 }
 
@@ -81,6 +82,23 @@ func checkFrom(name string) error {
 	if _, err := squashfsInfo(name); err != nil {
 		return fmt.Errorf("--from %s: %w", name, err)
 	}
+	return nil
+}
+
+// layout is a flag; CheckOptions knows what it may be.
+type layout struct{ *artifacts.Layout }
+
+func (l layout) Type() string { return "string" }
+
+func (l layout) String() string {
+	if l.Layout == nil {
+		return ""
+	}
+	return string(*l.Layout)
+}
+
+func (l layout) Set(text string) error {
+	*l.Layout = artifacts.Layout(text)
 	return nil
 }
 

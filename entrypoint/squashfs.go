@@ -36,6 +36,7 @@ func newSquashfsCommand(s streams) *cobra.Command {
 
 func newSquashfsPackCommand(s streams) *cobra.Command {
 	var pack artifacts.PackOptions
+	asJSON := false
 	c := &cobra.Command{
 		Use:   "pack DIR FILE",
 		Short: "Make a squashfs archive of a directory",
@@ -48,10 +49,17 @@ $SOURCE_DATE_EPOCH bounds the times of files.`,
 			if err := squashfs.CheckOptions(pack); err != nil {
 				return usageError{err}
 			}
+			if pack.Layout == artifacts.LayoutAppend && pack.From == "" {
+				return usagef("--layout append: --from is missing")
+			}
 			if err := checkFrom(pack.From); err != nil {
 				return err
 			}
-			return squashfsPack(c.Context(), s, given[0], given[1], pack)
+			result, err := squashfsPack(c.Context(), s, given[0], given[1], pack)
+			if err != nil {
+				return err
+			}
+			return result.print(s.out, asJSON)
 		},
 	}
 	registerPack(c.Flags(), &pack)
@@ -61,24 +69,40 @@ $SOURCE_DATE_EPOCH bounds the times of files.`,
 	c.Flags().BoolVar(&pack.Verify, "verify", false, "read all files, whatever the record says")
 	c.Flags().IntVar(&pack.Processors, "processors", 0, "how many processors to use (default all)")
 	c.Flags().StringArrayVar(&pack.Exclude, "exclude", nil, "path below DIR to leave out; may be given again")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the archive and which of its ranges --from has at the same offset as JSON")
 	return c
 }
 
-func squashfsPack(ctx context.Context, s streams, dir, file string, pack artifacts.PackOptions) error {
+// packed is an archive that has been made.
+type packed struct {
+	Archive   string            `json:"archive"`
+	Unchanged []artifacts.Range `json:"unchanged"` // at the same offset in --from
+}
+
+func (p packed) print(out io.Writer, asJSON bool) error {
+	if asJSON {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(p)
+	}
+	_, err := fmt.Fprintln(out, p.Archive)
+	return err
+}
+
+func squashfsPack(ctx context.Context, s streams, dir, file string, pack artifacts.PackOptions) (packed, error) {
+	result := packed{Archive: file, Unchanged: []artifacts.Range{}}
 	cfg, err := readEnvironment()
 	if err != nil {
-		return usageError{err}
+		return result, usageError{err}
 	}
 	log := newLogger(s.err, cfg)
 	meter := progress.Start(s.err, log, "packing", 0)
 	defer meter.Done()
 	pack.Progress = meter.Of
-	if err := (squashfs.Packer{Log: log}).Pack(ctx, dir, file, cfg.packOptions(pack)); err != nil {
-		return err
-	}
+	pack.Unchanged = func(ranges []artifacts.Range) { result.Unchanged = append(result.Unchanged, ranges...) }
+	err = squashfs.Packer{Log: log}.Pack(ctx, dir, file, cfg.packOptions(pack))
 	meter.Done()
-	_, err = fmt.Fprintln(s.out, file)
-	return err
+	return result, err
 }
 
 func newSquashfsUnpackCommand(s streams) *cobra.Command {
