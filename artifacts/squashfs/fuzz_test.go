@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -118,6 +119,91 @@ func FuzzReuse(f *testing.F) {
 			t.Error(differences, err)
 		}
 	})
+}
+
+// Several generations of a root, each packed behind the archive of the one before:
+// every one is that of its root, what is said to be unchanged is, and nothing else
+// is in it. The first may be damaged.
+func FuzzAppend(f *testing.F) {
+	tree := bytes.Repeat([]byte("\x05\x00\x30a\x05\x10\x27b\x06\x40\x00c\x07\x00\x50d\x04\x00\x40e"), 3)
+	f.Add(tree, []byte("\x00\x01\x02\x03"), uint16(0), []byte(nil), uint8(0))
+	f.Add(tree, []byte("\x07\x0f\x14\x00\x21\x2a"), uint16(0), []byte(nil), uint8(0x0e))
+	f.Add(tree, []byte("\x01\x02"), uint16(100), []byte{1}, uint8(3))
+	f.Add(tree, []byte("\x00\x08"), uint16(98), []byte{0xff}, uint8(1))
+	f.Fuzz(func(t *testing.T, data, edits []byte, at uint16, damage []byte, choice uint8) {
+		dir := t.TempDir()
+		made, root, old, record := filepath.Join(dir, "made"), filepath.Join(dir, "root"), filepath.Join(dir, "0"), filepath.Join(dir, "record")
+		growTree(t, made, data)
+		opts := artifacts.PackOptions{Compression: []string{"gzip", "zstd", "none"}[choice%3], BlockSize: minBlockSize, Processors: 1 + int(choice)%2}
+		p := Packer{Log: slog.New(slog.DiscardHandler)}
+		must(t, p.Pack(t.Context(), made, old, opts))
+		must(t, Unpack(t.Context(), old, root, UnpackOptions{Record: record}))
+		if len(damage) > 0 {
+			content := read(t, old)
+			for i, b := range damage {
+				content[(int(at)+i)%len(content)] ^= b
+			}
+			must(t, os.WriteFile(old, content, 0o600))
+		}
+		opts.Layout = artifacts.LayoutAppend
+		if choice&8 != 0 {
+			opts.Record = record
+		}
+		for generation := range 3 {
+			edits = editTree(t, root, edits)
+			var ranges []artifacts.Range
+			opts.From, opts.Unchanged = old, func(told []artifacts.Range) { ranges = told }
+			next, tree := filepath.Join(dir, fmt.Sprint(generation+1)), filepath.Join(dir, fmt.Sprint("tree-", generation))
+			must(t, p.Pack(t.Context(), root, next, opts))
+			wantAppended(t, old, next, ranges)
+			must(t, Unpack(t.Context(), next, tree, UnpackOptions{}))
+			differences, err := treediff.DiffSeconds(root, tree)
+			if err != nil || len(differences) > 0 {
+				t.Error(differences, err)
+			}
+			old = next
+		}
+	})
+}
+
+// editTree changes as many files of a tree as a command has bits, and returns the
+// other commands.
+func editTree(t *testing.T, root string, commands []byte) (rest []byte) {
+	var files []string
+	must(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if d.Type().IsRegular() {
+			files = append(files, path)
+		}
+		return err
+	}))
+	for n := 0; n < 2 && len(commands) > 0 && len(files) > 0; n++ {
+		command := commands[0]
+		commands = commands[1:]
+		name := files[int(command>>3)%len(files)]
+		switch command % 8 {
+		case 0:
+			must(t, os.Remove(name))
+			files = slices.DeleteFunc(files, func(f string) bool { return f == name })
+		case 1:
+			must(t, os.WriteFile(name+"n", noise(uint64(command), int(command)<<6), 0o600))
+		case 2:
+			must(t, os.Truncate(name, int64(command)<<5))
+		case 3:
+			must(t, os.Rename(name, name+"m"))
+			files = slices.DeleteFunc(files, func(f string) bool { return f == name })
+		case 4:
+			appendTo(t, name, text(uint64(command), 3000))
+		default:
+			restoringTimes(t, name, func(f *os.File) error {
+				info, err := f.Stat()
+				if err == nil && info.Size() > 0 {
+					_, err = f.WriteAt([]byte{command}, info.Size()*int64(command%8-5)/3)
+				}
+				return err
+			})
+		}
+	}
+	return commands
 }
 
 // readAll reads everything that an archive has, to a bound.
