@@ -202,11 +202,18 @@ func TestDiskFullLeavesNothing(t *testing.T) {
 	archive := filepath.Join(t.TempDir(), "a")
 	must(t, Packer{Log: slog.New(slog.DiscardHandler)}.Pack(t.Context(), root, archive, artifacts.PackOptions{}))
 	small := mountAt(t, "-t", "tmpfs", "-o", "size=128k", "tmpfs", t.TempDir())
+	dir := t.TempDir()
 	steps := map[string]func() error{
 		"pack": func() error {
 			return Packer{Log: slog.New(slog.DiscardHandler)}.Pack(t.Context(), root, filepath.Join(small, "b"), artifacts.PackOptions{})
 		},
 		"unpack": func() error { return Unpack(t.Context(), archive, filepath.Join(small, "tree"), UnpackOptions{}) },
+		"record": func() error {
+			full := mountAt(t, "-t", "tmpfs", "-o", "size=4k", "tmpfs", t.TempDir())
+			must(t, os.WriteFile(filepath.Join(full, "full"), make([]byte, 4096), 0o600))
+			defer wantOnly(t, full, "full")
+			return Unpack(t.Context(), archive, filepath.Join(dir, "tree"), UnpackOptions{Record: filepath.Join(full, "record")})
+		},
 	}
 	for name, step := range steps {
 		t.Run(name, func(t *testing.T) {
@@ -215,6 +222,7 @@ func TestDiskFullLeavesNothing(t *testing.T) {
 				t.Errorf("error %v, want no space left", err)
 			}
 			wantOnly(t, small)
+			wantOnly(t, dir)
 		})
 	}
 }

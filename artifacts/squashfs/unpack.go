@@ -57,12 +57,6 @@ func Unpack(ctx context.Context, archive, dir string, opts UnpackOptions) error 
 	if err := a.unpack(ctx, dir, opts, seen); err != nil {
 		return err
 	}
-	if seen != nil {
-		seen.fragments = a.tails.lengths
-		if err := seen.write(opts.Record); err != nil {
-			return fmt.Errorf("record what the files look like: %w", err)
-		}
-	}
 	progress.done.Store(int64(a.sb.Size)) // blocks that files share are read once
 	return nil
 }
@@ -92,8 +86,18 @@ func (a *Archive) unpack(ctx context.Context, dir string, opts UnpackOptions, se
 	if err := a.fill(ctx, content, opts, seen); err != nil {
 		return fmt.Errorf("unpack squashfs: %w", err)
 	}
+	if seen != nil {
+		seen.fragments = a.tails.lengths
+		if err := seen.write(opts.Record); err != nil {
+			return fmt.Errorf("record what the files look like: %w", err)
+		}
+	}
 	// rename(2) replaces an empty directory, os.Rename refuses to.
-	return os.NewSyscallError("rename", unix.Rename(content, dir))
+	err = os.NewSyscallError("rename", unix.Rename(content, dir))
+	if err != nil && seen != nil {
+		os.Remove(opts.Record)
+	}
+	return err
 }
 
 func mustBeEmpty(dir string) error {
