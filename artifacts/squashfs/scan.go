@@ -236,24 +236,36 @@ func readLink(at int, name string) (string, error) {
 
 // attributes reads a file's extended attributes and returns their set.
 func (s *scan) attributes(n *node, at int, name string) (uint32, error) {
-	size, err := listXattr(at, name, s.buffer)
-	if errors.Is(err, unix.ENOTSUP) || size == 0 && err == nil {
-		return noXattr, nil
+	list, lost, err := readAttributes(at, name, s.buffer)
+	for _, full := range lost {
+		s.log("not packed: squashfs cannot hold this attribute", n.path(), "attribute", full)
 	}
 	if err != nil {
-		return 0, os.NewSyscallError("list attributes", err)
-	}
-	var list []Xattr
-	for full := range strings.SplitSeq(strings.TrimSuffix(string(s.buffer[:size]), "\x00"), "\x00") {
-		if _, _, ok := splitXattr(full); !ok {
-			s.log("not packed: squashfs cannot hold this attribute", n.path(), "attribute", full)
-			continue
-		}
-		length, err := unix.Lgetxattr(throughProc(at, name), full, s.buffer)
-		if err != nil {
-			return 0, fmt.Errorf("read attribute %q: %w", full, err)
-		}
-		list = append(list, Xattr{full, slices.Clone(s.buffer[:length])})
+		return 0, err
 	}
 	return s.xattrs.add(list), nil
+}
+
+// readAttributes reads a file's extended attributes. Those are lost that the
+// format cannot hold. buffer is of maxXattrValue bytes.
+func readAttributes(at int, name string, buffer []byte) (list []Xattr, lost []string, err error) {
+	size, err := listXattr(at, name, buffer)
+	if errors.Is(err, unix.ENOTSUP) || size == 0 && err == nil {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, os.NewSyscallError("list attributes", err)
+	}
+	for full := range strings.SplitSeq(strings.TrimSuffix(string(buffer[:size]), "\x00"), "\x00") {
+		if _, _, ok := splitXattr(full); !ok {
+			lost = append(lost, full)
+			continue
+		}
+		length, err := unix.Lgetxattr(throughProc(at, name), full, buffer)
+		if err != nil {
+			return nil, lost, fmt.Errorf("read attribute %q: %w", full, err)
+		}
+		list = append(list, Xattr{full, slices.Clone(buffer[:length])})
+	}
+	return list, lost, nil
 }
