@@ -23,6 +23,9 @@ type Publisher struct {
 	Registry artifacts.Registry
 	Packer   artifacts.Packer
 	Pack     artifacts.PackOptions
+	// Changes tells what a root does not have as Pack.From has it; the report goes
+	// beside the manifest. nil: nobody wants one.
+	Changes func(ctx context.Context, root string, pack artifacts.PackOptions, visit func(artifacts.Change) error) error
 	// WorkDir holds the archive until it is stored; it needs room for the whole of it.
 	WorkDir string
 	// Note is told the image's id as soon as there is one, so that a restarted
@@ -45,6 +48,8 @@ type Result struct {
 	Image     artifacts.Image    `json:"image"`
 	Manifest  artifacts.Manifest `json:"manifest"`
 	SizeBytes int64              `json:"size_bytes"` // all artifacts together
+	// Changes are counted if there is a report of them, else nil.
+	Changes *artifacts.ChangeTotals `json:"changes,omitempty"`
 }
 
 // archiveFolder is where in WorkDir the archive is made. It is removed before
@@ -59,6 +64,10 @@ func (p *Publisher) Publish(ctx context.Context, order Order) (Result, error) {
 		return Result{}, err
 	}
 	defer rootfs.remove()
+	changes, err := p.compare(ctx, order.Root)
+	if err != nil {
+		return Result{}, err
+	}
 	image, err := p.Registry.CreateImage(ctx, order.Name, order.Arch)
 	if err != nil {
 		return Result{}, fmt.Errorf("create image record: %w", err)
@@ -68,9 +77,16 @@ func (p *Publisher) Publish(ctx context.Context, order Order) (Result, error) {
 			return Result{}, err
 		}
 	}
-	result, err := p.store(ctx, order, image, append([]artifacts.Artifact{rootfs.Artifact}, order.Boot...))
+	err = changes.store(ctx, p, image.ID)
+	var result Result
+	if err == nil {
+		result, err = p.store(ctx, order, image, append([]artifacts.Artifact{rootfs.Artifact}, order.Boot...))
+	}
 	if err != nil {
 		return Result{}, errors.Join(err, p.Discard(context.WithoutCancel(ctx), image.ID))
+	}
+	if changes != nil {
+		result.Changes = &changes.totals
 	}
 	return result, nil
 }
@@ -117,7 +133,7 @@ func (p *Publisher) Discard(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("clean up image %s: %w", id, err)
 	}
-	keys := []string{id + "/" + artifacts.ManifestName}
+	keys := []string{id + "/" + artifacts.ManifestName, id + "/" + artifacts.ChangesName}
 	for _, kind := range artifacts.Kinds {
 		keys = append(keys, id+"/"+kind.ObjectName())
 	}

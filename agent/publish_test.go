@@ -121,7 +121,10 @@ func TestPublicationThatFailsLeavesNothing(t *testing.T) {
 		"first object": func(p *publication) { p.Store = broken{p.Store, "rootfs"} },
 		"last object":  func(p *publication) { p.Store = broken{p.Store, "kernel"} },
 		"manifest":     func(p *publication) { p.Store = broken{p.Store, artifacts.ManifestName} },
-		"note":         func(p *publication) { p.Note = func(string) error { return errFull } },
+		"changes": func(p *publication) {
+			p.Pack.From, p.Changes, p.Store = "base.squashfs", telling(nil), broken{p.Store, artifacts.ChangesName}
+		},
+		"note": func(p *publication) { p.Note = func(string) error { return errFull } },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPublication(t)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,20 +41,26 @@ func newVerdictCommand(s streams, name string, verdict marker.Name, short string
 }
 
 func newStatusCommand(s streams) *cobra.Command {
-	asJSON := false
+	asJSON, changes := false, false
 	c := &cobra.Command{
-		Use:     "status [IMAGE_ROOT_PARENT]",
-		Short:   "Show the job and how far it is",
-		Example: "  buildenv status\n  buildenv status --json /mnt/image",
+		Use:   "status [IMAGE_ROOT_PARENT]",
+		Short: "Show the job and how far it is, or what has been changed",
+		Long: `Shows the job and how far it is. With --changes it shows, instead, each path that
+the image root does not have as the squashfs has it from which it was unpacked.`,
+		Example: "  buildenv status\n  buildenv status --json /mnt/image\n  buildenv status --changes /mnt/image",
 		Args:    args(0, 1),
-		RunE: func(_ *cobra.Command, given []string) error {
+		RunE: func(c *cobra.Command, given []string) error {
 			found, err := findJob(given)
 			if err != nil {
 				return err
 			}
+			if changes {
+				return found.showChanges(c.Context(), s.out, slog.New(slog.DiscardHandler), asJSON)
+			}
 			return found.show(s.out, asJSON)
 		},
 	}
+	c.Flags().BoolVar(&changes, "changes", false, "show what has been added, removed and changed since the image was unpacked")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }

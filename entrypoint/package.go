@@ -176,7 +176,7 @@ func (f *packageFlags) run(ctx context.Context, s streams) error {
 	}
 	defer os.RemoveAll(work)
 	p := &agent.Publisher{Store: st.objects, Registry: st.registry, Packer: squashfs.Packer{Log: log},
-		Pack: cfg.packOptions(f.pack), WorkDir: work, Log: log}
+		Pack: cfg.packOptions(f.pack), Changes: comparing(log), WorkDir: work, Log: log}
 	result, err := publishRoot(ctx, s.err, p,
 		agent.Order{Root: f.root, Name: cfg.ImageName, Arch: cfg.Arch, Job: f.job},
 		bootNames{cfg.KernelFilename, cfg.InitrdFilename, cfg.ParametersName})

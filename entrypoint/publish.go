@@ -23,6 +23,7 @@ func (j *job) publisher(st store, pack artifacts.PackOptions) *agent.Publisher {
 		Registry: st.registry,
 		Packer:   squashfs.Packer{Log: j.log},
 		Pack:     j.cfg.packOptions(pack),
+		Changes:  comparing(j.log),
 		WorkDir:  j.cfg.ImageRootParent,
 		Log:      j.log,
 	}
