@@ -1,0 +1,169 @@
+package rootfs
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// Overlay is an image root that is mounted and not unpacked: a squashfs archive,
+// read-only, and on top of it a directory that takes the changes. On disk are the
+// archive and the directory of the layers; the mounts are made of them as often
+// as needed, after a crash, too.
+type Overlay struct {
+	Root    string // where it is mounted: an absolute path without links
+	Archive string
+	Layers  string // holds lower, upper and work; nobody else may enter it
+}
+
+// Names in Layers. Upper and work must be on one file system.
+const (
+	lowerDir = "lower"
+	upperDir = "upper"
+	workDir  = "work"
+)
+
+// overlaySource is what an overlay of ours is called in the list of mounts.
+const overlaySource = "buildenv-root"
+
+// overlayOptions switch off what would make the upper directory something else
+// than the list of changes: renamed directories, files of which metadata alone are
+// copied up, and links that are counted elsewhere. With xino all files seem to be
+// on one file system, as tar --one-file-system wants it, where numbers allow it.
+const overlayOptions = "redirect_dir=off,metacopy=off,index=off,xino=on"
+
+// Upper is the directory of the changes.
+func (o Overlay) Upper() string { return filepath.Join(o.Layers, upperDir) }
+
+func (o Overlay) lower() string { return filepath.Join(o.Layers, lowerDir) }
+
+// Make makes the directories that are mounted on and written to.
+func (o Overlay) Make() error {
+	for _, dir := range []string{o.Layers, o.lower(), o.Upper(), filepath.Join(o.Layers, workDir), o.Root} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Exists tells whether there is such a root, mounted or not.
+func (o Overlay) Exists() bool {
+	info, err := os.Lstat(o.Layers)
+	return err == nil && info.IsDir()
+}
+
+// Mount mounts the archive and the overlay; it needs CAP_SYS_ADMIN. On error
+// nothing is mounted. Mounts of an earlier process are taken away first: what it
+// had begun is not known.
+func (o Overlay) Mount() error {
+	if err := o.Unmount(); err != nil {
+		return err
+	}
+	err := o.mountArchive()
+	if err == nil {
+		err = o.mountOverlay()
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("mount %s: %w", o.Root, err), o.Unmount())
+	}
+	return nil
+}
+
+func (o Overlay) mountArchive() error {
+	f, err := os.Open(o.Archive)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	device, err := attachLoop(f)
+	if err != nil {
+		return fmt.Errorf("loop device: %w", privilege(err, sysAdmin))
+	}
+	defer device.Close() // the mount keeps it, and lets it go
+	const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	return os.NewSyscallError("mount squashfs", privilege(unix.Mount(device.Name(), o.lower(), "squashfs", flags, ""), sysAdmin))
+}
+
+const sysAdmin = "a privileged container with SYS_ADMIN"
+
+func (o Overlay) mountOverlay() error {
+	options := overlayOptions
+	for _, dir := range []string{lowerDir, upperDir, workDir} {
+		f, err := os.OpenFile(filepath.Join(o.Layers, dir), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		options += "," + dir + "dir=" + mountPath(f)
+	}
+	return os.NewSyscallError("mount overlay", privilege(unix.Mount(overlaySource, o.Root, "overlay", 0, options), sysAdmin))
+}
+
+// mountPath is a directory's path in the options of an overlay. One with
+// characters that mean something there is named by its descriptor.
+func mountPath(dir *os.File) string {
+	if strings.ContainsAny(dir.Name(), `,:\"'`) {
+		return fdPath(dir)
+	}
+	return dir.Name()
+}
+
+// Mounted tells whether the root is the overlay and nothing else.
+func (o Overlay) Mounted() (bool, error) {
+	there, err := mountsAt(o.Root)
+	if err != nil || len(there) != 1 {
+		return false, err
+	}
+	below, err := mountsAt(o.lower())
+	ours := there[0].FSType == "overlay" && there[0].Source == overlaySource
+	return ours && len(below) == 1 && below[0].FSType == "squashfs", err
+}
+
+// mountsAt lists what is mounted on a directory, the last on top.
+func mountsAt(dir string) ([]*mountinfo.Info, error) {
+	infos, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) { return i.Mountpoint != dir, false })
+	if err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	return infos, nil
+}
+
+// Unmount takes the mounts away, and all that is mounted on them; what is busy
+// goes with its last user. If nothing is mounted it does nothing.
+func (o Overlay) Unmount() error {
+	return cmp.Or(unmountFrom(o.Root), unmountFrom(o.lower()))
+}
+
+// unmountFrom takes away what is mounted on a directory and below it. What is on
+// top may hide the rest.
+func unmountFrom(dir string) error {
+	for {
+		hidden := UnmountAll(dir, nil)
+		there, err := mountsAt(dir)
+		if err != nil || len(there) == 0 {
+			return cmp.Or(err, hidden)
+		}
+		if err := unmount(dir); err != nil {
+			return fmt.Errorf("unmount %s: %w", dir, err)
+		}
+	}
+}
+
+// Discard removes the layers and the root, with all changes.
+func (o Overlay) Discard() error {
+	if err := o.Unmount(); err != nil {
+		return err
+	}
+	err := os.Remove(o.Root) // never what is in it, should something be mounted there
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, os.RemoveAll(o.Layers))
+}
