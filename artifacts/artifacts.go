@@ -149,6 +149,10 @@ type PackOptions struct {
 	// Record is the file that says what the files looked like when they were
 	// unpacked; those that look the same are not read. "" or none: all are.
 	Record string
+	// Upper is the upper directory of the overlay that the root is, on top of From;
+	// files that are not in it are not read. "" for a root that is no overlay. With
+	// it, Record is about the archive alone.
+	Upper string
 	// Verify reads all files nevertheless.
 	Verify  bool
 	Exclude []string // paths below the root that are left out

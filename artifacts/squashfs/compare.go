@@ -50,9 +50,14 @@ func compare(ctx context.Context, root string, opts artifacts.PackOptions, log *
 		return os.NewSyscallError("open", err)
 	}
 	defer unix.Close(fd)
+	above, err := openUpper(opts.Upper)
+	if err != nil {
+		return err
+	}
+	defer above.close()
 	old.believe(fd, opts)
 	c := &comparison{
-		from: old.from, identities: old.identities, clamp: s.clamp,
+		from: old.from, identities: old.identities, overlay: old.overlay, upper: above, clamp: s.clamp,
 		found: make(chan *finding, underWay), work: make(chan *finding, underWay),
 		linked: map[linkedFile]*finding{}, seen: map[ref]bool{}, buffer: make([]byte, maxXattrValue),
 	}
@@ -68,6 +73,8 @@ type comparison struct {
 	ctx        context.Context
 	from       *Archive
 	identities *identities // nil: nothing is believed
+	overlay    bool        // what is not in the upper layer is believed
+	upper      upper       // of the directory that is compared
 	clamp      int64       // latest time that will be packed, in seconds
 	mount      uint64      // the root's
 
@@ -213,7 +220,7 @@ func (c *comparison) tree(root int) error {
 	if err != nil {
 		return err
 	}
-	c.mount = st.Mnt_id
+	c.mount = mountOf(st)
 	return c.pair(spot{root, ".", ".", 0}, st, then)
 }
 
@@ -247,6 +254,16 @@ func (c *comparison) directory(p spot, then *Inode) error {
 		return fmt.Errorf("%q: %w", p.path, err)
 	}
 	defer unix.Close(fd)
+	outer := c.upper
+	defer func() { c.upper = outer }()
+	if p.name != "." {
+		if c.upper, err = outer.enter(p.name); err != nil {
+			return fmt.Errorf("%q: %w", p.path, err)
+		}
+		if c.upper.fd >= 0 {
+			defer unix.Close(c.upper.fd)
+		}
+	}
 	names, err := readNames(fd)
 	if err != nil {
 		return fmt.Errorf("%q: %w", p.path, err)
@@ -309,6 +326,12 @@ func (c *comparison) entry(p spot, e Entry) error {
 	if err != nil {
 		return fmt.Errorf("%q: %w", p.path, err)
 	}
+	if c.overlay && mountOf(st) == c.mount {
+		lower, _, err := c.upper.look(p.name)
+		if lower || err != nil { // and so is all that is in it
+			return err
+		}
+	}
 	then, err := c.old(e)
 	if err != nil {
 		return err
@@ -357,7 +380,7 @@ func (c *comparison) added(p spot) error {
 		return fmt.Errorf("%q: %w", p.path, err)
 	}
 	f := newFinding(p, st, artifacts.Added)
-	if st.Mnt_id != c.mount {
+	if mountOf(st) != c.mount {
 		f.Kind = artifacts.Hidden
 		return c.report(f)
 	}
@@ -389,7 +412,7 @@ func typeName(mode uint32) string { return typeNames[typeOf(mode)] }
 // pair compares what is under a name with what was, and what is in it.
 func (c *comparison) pair(p spot, st unix.Statx_t, then *Inode) error {
 	f := newFinding(p, st, artifacts.Changed)
-	if st.Mnt_id != c.mount {
+	if mountOf(st) != c.mount {
 		f.Kind = artifacts.Hidden
 		return c.report(f)
 	}

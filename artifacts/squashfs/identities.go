@@ -186,11 +186,23 @@ var trustworthy = map[int64]bool{
 
 // doubt is a reason not to believe in identities at all, "" for none.
 func (d *identities) doubt(root int, archive *os.File) string {
-	for _, fd := range []int{root, int(archive.Fd())} {
-		var fs unix.Statfs_t
-		if err := unix.Fstatfs(fd, &fs); err != nil || !trustworthy[int64(fs.Type)] {
-			return "a file system that does not note every change"
-		}
+	if !notesChanges(root) {
+		return noteless
+	}
+	return d.doubtArchive(archive)
+}
+
+const noteless = "a file system that does not note every change"
+
+func notesChanges(fd int) bool {
+	var fs unix.Statfs_t
+	return unix.Fstatfs(fd, &fs) == nil && trustworthy[int64(fs.Type)]
+}
+
+// doubtArchive is a reason not to believe that the archive is what it was.
+func (d *identities) doubtArchive(archive *os.File) string {
+	if !notesChanges(int(archive.Fd())) {
+		return noteless
 	}
 	is, err := stampFile(int(archive.Fd()))
 	if is.dev = 0; err != nil || is != d.archive || is.ctime.Nsec == 0 { // which would be whole seconds

@@ -75,6 +75,10 @@ func (p Packer) pack(ctx context.Context, root, dst string, opts artifacts.PackO
 	}
 	defer archive.Discard()
 	w := &writer{settings: s, out: archive.File, log: p.Log, root: fd, path: root}
+	if w.upper, err = openUpper(opts.Upper); err != nil {
+		return err
+	}
+	defer w.upper.close()
 	if old != nil && old.fits(s) {
 		old.readAhead()
 		old.believe(fd, opts)
@@ -103,10 +107,11 @@ func (p Packer) pack(ctx context.Context, root, dst string, opts artifacts.PackO
 // writer makes one archive.
 type writer struct {
 	*settings
-	out  *os.File
-	log  *slog.Logger
-	root int    // descriptor
-	path string // of the root, for messages
+	out   *os.File
+	log   *slog.Logger
+	root  int    // descriptor
+	upper upper  // of the root, if it is an overlay
+	path  string // of the root, for messages
 
 	progress counter
 	reuse    *reuse // nil: nothing is taken over
@@ -132,7 +137,7 @@ func (w *writer) warn(message, path string, args ...any) {
 }
 
 func (w *writer) write(ctx context.Context) error {
-	sc := &scan{ctx: ctx, clamp: w.clamp, exclude: w.exclude, log: w.warn}
+	sc := &scan{ctx: ctx, upper: w.upper, clamp: w.clamp, exclude: w.exclude, log: w.warn}
 	root, err := sc.tree(w.root)
 	if err != nil {
 		return err

@@ -30,6 +30,7 @@ type reuse struct {
 	file       *os.File
 	opened     stamp       // of file
 	identities *identities // nil: nothing is believed, all is compared
+	overlay    bool        // what is not in the upper layer is believed
 	log        *slog.Logger
 
 	trusted   []*node                    // files that look as they did
@@ -88,16 +89,29 @@ func (r *reuse) believe(root int, opts artifacts.PackOptions) {
 		return
 	}
 	reason := ""
-	if err != nil {
+	switch {
+	case err != nil:
 		reason = err.Error()
-	} else {
+	case opts.Upper != "":
+		reason = d.doubtArchive(r.file)
+	default:
 		reason = d.doubt(root, r.file)
 	}
 	if reason != "" {
 		r.log.Info("all files are read to find those that are unchanged", "reason", reason)
 		return
 	}
-	r.identities = d
+	if r.overlay = opts.Upper != ""; !r.overlay {
+		r.identities = d
+	}
+}
+
+// unchanged tells whether a file is certain to be what the archive has.
+func (r *reuse) unchanged(n *node, i *Inode) bool {
+	if r.overlay {
+		return n.lower && n.stamp.size == int64(i.Size)
+	}
+	return r.identities != nil && r.identities.unchanged(i.ref, n.stamp)
 }
 
 // adopt fills in compression and block size where the options leave them open:
@@ -163,8 +177,7 @@ func (r *reuse) plan(ctx context.Context, root *node, rootFD, processors int) er
 	if err != nil {
 		return err
 	}
-	r.chooseFragments()
-	return nil
+	return r.chooseFragments(ctx, processors)
 }
 
 // again makes ready for a second attempt.
@@ -216,7 +229,7 @@ func (r *reuse) pair(n *node, i *Inode) {
 	}
 	n.base = &counterpart{Inode: i}
 	switch {
-	case r.identities != nil && r.identities.unchanged(i.ref, n.stamp):
+	case r.unchanged(n, i):
 		n.base.trusted, n.base.tail = true, i.file.fragment != noFragment
 		r.trusted = append(r.trusted, n)
 	case i.file.fragment != noFragment && len(i.file.blocks) == 0:
@@ -271,7 +284,7 @@ func (c *comparer) same(n *node) bool {
 }
 
 // chooseFragments finds those whose bytes are all alive.
-func (r *reuse) chooseFragments() {
+func (r *reuse) chooseFragments(ctx context.Context, processors int) error {
 	for _, n := range append(r.trusted, r.doubtful...) {
 		i := n.base.Inode
 		if !n.base.tail {
@@ -284,6 +297,11 @@ func (r *reuse) chooseFragments() {
 		}
 		f.live = append(f.live, span{i.file.offset, i.file.offset + uint32(i.Size%uint64(r.from.sb.BlockSize))})
 	}
+	if r.overlay {
+		if err := r.measure(ctx, processors); err != nil {
+			return err
+		}
+	}
 	lengths := r.from.tails.lengths
 	if r.identities != nil {
 		lengths = r.identities.fragments
@@ -291,6 +309,24 @@ func (r *reuse) chooseFragments() {
 	for index, f := range r.fragments {
 		f.keep, f.live = covers(f.live, lengths[index]), nil
 	}
+	return nil
+}
+
+// measure finds out how long the fragments are uncompressed of which something is
+// alive, which only uncompressing tells.
+func (r *reuse) measure(ctx context.Context, processors int) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(processors)
+	for index := range r.fragments {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			_, err := r.from.tails.get(index)
+			return err
+		})
+	}
+	return group.Wait()
 }
 
 // covers tells whether spans leave nothing out of a length.

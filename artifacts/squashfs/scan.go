@@ -30,6 +30,7 @@ type node struct {
 	stamp    stamp        // of a regular file
 	content  layout       // of a regular file, once it is stored
 	base     *counterpart // of a regular file, in the archive that is reused; nil for none
+	lower    bool         // the root is an overlay, and this is the archive's own
 
 	number uint32
 	ref    ref
@@ -64,6 +65,7 @@ func (n *node) original() *node {
 type scan struct {
 	ctx     context.Context
 	mount   uint64 // the root's
+	upper   upper  // of the directory that is scanned
 	clamp   int64  // latest time, in seconds
 	exclude []string
 	log     func(message, path string, args ...any)
@@ -95,7 +97,7 @@ func (s *scan) tree(fd int) (*node, error) {
 	}
 	s.mount, s.buffer, s.files = mountOf(st), make([]byte, maxXattrValue), map[fileID]*node{}
 	root := &node{}
-	if err := s.describe(root, fd, ".", st); err != nil {
+	if err := s.describe(root, fd, ".", st, st); err != nil {
 		return nil, err
 	}
 	return root, s.directory(root, fd)
@@ -135,6 +137,14 @@ func (s *scan) enter(n *node, at int) error {
 		return fmt.Errorf("%s: %w", n.path(), os.NewSyscallError("open", err))
 	}
 	defer unix.Close(fd)
+	above := s.upper
+	defer func() { s.upper = above }()
+	if s.upper, err = above.enter(n.name); err != nil {
+		return fmt.Errorf("%s: %w", n.path(), err)
+	}
+	if s.upper.fd >= 0 {
+		defer unix.Close(s.upper.fd)
+	}
 	return s.directory(n, fd)
 }
 
@@ -153,7 +163,14 @@ func (s *scan) entry(n *node, at int) error {
 			return nil
 		}
 	}
-	if err := s.describe(n, at, n.name, st); err != nil {
+	lower, identity, err := s.upper.look(n.name)
+	if err != nil {
+		return err
+	}
+	if n.lower = lower; identity.Mask == 0 {
+		identity = st
+	}
+	if err := s.describe(n, at, n.name, st, identity); err != nil {
 		return err
 	}
 	if mounted {
@@ -170,7 +187,8 @@ func (s *scan) excluded(n *node) bool {
 }
 
 // describe fills a node by what statx(2) says, and asks for what it does not.
-func (s *scan) describe(n *node, at int, name string, st unix.Statx_t) (err error) {
+// identity says which file it is; an overlay does not know.
+func (s *scan) describe(n *node, at int, name string, st, identity unix.Statx_t) (err error) {
 	if n.kind = typeOf(uint32(st.Mode)); n.kind == 0 {
 		return fmt.Errorf("a file of type %#o", st.Mode&unix.S_IFMT)
 	}
@@ -187,7 +205,7 @@ func (s *scan) describe(n *node, at int, name string, st unix.Statx_t) (err erro
 	case typeFile:
 		n.stamp = stampOf(st)
 	}
-	if n.kind != typeDirectory && st.Nlink > 1 && s.knows(n, st) {
+	if n.kind != typeDirectory && identity.Nlink > 1 && s.knows(n, identity) {
 		return nil
 	}
 	n.xattrs, err = s.attributes(n, at, name)

@@ -1,0 +1,95 @@
+package squashfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrNotLower is returned for an archive that would look different as the lower
+// layer of an overlay.
+var ErrNotLower = errors.New("the archive cannot be the lower layer of an overlay")
+
+// PrepareLower readies an archive to be the lower layer of an overlay whose upper
+// directory, empty so far, is dir: what the archive holds is within what opts
+// allow, and nothing in it means something to an overlay; dir looks like the
+// archive's root, which it will hide; and opts.Record says what the archive's file
+// looks like, for packing. Nothing is mounted.
+func PrepareLower(archive, dir string, opts UnpackOptions) error {
+	if err := prepareLower(archive, dir, opts); err != nil {
+		return fmt.Errorf("prepare %s: %w", archive, err)
+	}
+	return nil
+}
+
+func prepareLower(archive, dir string, opts UnpackOptions) error {
+	f, err := os.Open(archive)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	a, err := Open(f)
+	if err != nil {
+		return err
+	}
+	seen, err := newIdentities(f)
+	if err != nil {
+		return err
+	}
+	if err := a.checkLower(opts); err != nil {
+		return err
+	}
+	if err := a.finishAs(dir); err != nil {
+		return err
+	}
+	if seen.taken, err = fileClock(dir); err != nil {
+		return err
+	}
+	return seen.write(opts.Record)
+}
+
+// checkLower looks for devices 0:0, which an overlay takes for names that have
+// been removed, and for its own attributes (overlayfs.rst, whiteouts and opaque
+// directories).
+func (a *Archive) checkLower(opts UnpackOptions) error {
+	checked := map[uint32]bool{noXattr: true} // sets of attributes
+	return a.Walk(func(path string, i *Inode) error {
+		if opts.Allow != nil {
+			if err := opts.Allow(int64(i.Size)); err != nil {
+				return err
+			}
+		}
+		if i.format() == unix.S_IFCHR && i.Device == 0 {
+			return fmt.Errorf("%w: %.300q is a device 0:0", ErrNotLower, path)
+		}
+		if checked[i.xattrs] {
+			return nil
+		}
+		checked[i.xattrs] = true
+		list, err := a.Xattrs(i)
+		for _, x := range list {
+			if strings.HasPrefix(x.Name, "trusted.overlay.") {
+				return fmt.Errorf("%w: %.300q has the attribute %.300q", ErrNotLower, path, x.Name)
+			}
+		}
+		return err
+	})
+}
+
+// finishAs gives a directory the metadata of the archive's root.
+func (a *Archive) finishAs(dir string) error {
+	root, err := a.inode(ref(a.sb.Root))
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("open", err)
+	}
+	defer unix.Close(fd)
+	u := &unpacker{archive: a, uid: ^root.UID, gid: ^root.GID} // of whatever owner it is now
+	return u.finish(fd, func() string { return "." }, root)
+}
