@@ -1,6 +1,7 @@
 package entrypoint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"buildenv/artifacts"
+	"buildenv/artifacts/source"
 	"buildenv/artifacts/squashfs"
 )
 
@@ -26,6 +28,10 @@ func (f *foundJob) showChanges(ctx context.Context, out io.Writer, log *slog.Log
 	cfg, err := readEnvironment()
 	if err != nil {
 		return usageError{err}
+	}
+	o := source.OverlayOf(f.Root)
+	if mounted, err := o.Mounted(); err != nil || o.Exists() && !mounted {
+		return cmp.Or(err, errors.New("show changes: the image root is an overlay, and not mounted here"))
 	}
 	pack := reusing(cfg.packOptions(artifacts.PackOptions{}), f.Root)
 	if pack.From == "" {

@@ -16,6 +16,7 @@ import (
 	"buildenv/agent"
 	"buildenv/agent/marker"
 	"buildenv/artifacts/rootfs"
+	"buildenv/artifacts/source"
 )
 
 // customizeFlags are the flags of customize.
@@ -23,6 +24,7 @@ type customizeFlags struct {
 	packageFlags
 	from, script, ssh, keys, work string
 	jail                          bool
+	mode                          source.Mode
 	scriptErr                     error  // why the script failed
 	again                         string // the command that packages what is kept
 }
@@ -58,6 +60,7 @@ the image root, and finds it at $IMAGE_ROOT_PARENT/image-root.`,
 	c.Flags().StringVar(&f.keys, "authorized-keys", "", "authorized_keys file of the SSH users")
 	c.Flags().BoolVar(&f.jail, "jail", true, "jail SSH users in the image root")
 	c.Flags().StringVar(&f.work, "work", "", "folder to work in (default: a new one in /var/lib/buildenv, removed afterwards)")
+	registerRootMode(c.Flags(), &f.mode, source.ModeAuto)
 	f.register(c)
 	return c
 }
@@ -86,7 +89,7 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-func (f *customizeFlags) run(ctx context.Context, s streams) error {
+func (f *customizeFlags) run(ctx context.Context, s streams) (err error) {
 	cfg, err := f.jobConfig()
 	if err != nil {
 		return err
@@ -108,9 +111,19 @@ func (f *customizeFlags) run(ctx context.Context, s streams) error {
 			removeWork(cfg.ImageRootParent, log)
 		}
 	}()
-	if err := prepare(ctx, s, log, cfg, f.from); err != nil {
+	sweepMounts(log)
+	root := filepath.Join(cfg.ImageRootParent, imageRoot)
+	if err := source.OverlayOf(root).Unmount(); err != nil { // of a killed process
 		return err
 	}
+	if err := prepare(ctx, s, log, cfg, f.mode, f.from); err != nil {
+		return err
+	}
+	detach, err := attachRoot(root)
+	if err != nil {
+		return err
+	}
+	defer detaching(detach, &err)
 	j, err := newJob(cfg, log, s.err)
 	if err != nil {
 		return err
@@ -182,7 +195,7 @@ func workDir() (string, error) {
 	if err := os.MkdirAll(varDir, 0o755); err != nil {
 		return "", fmt.Errorf("make a folder to work in: %w", err)
 	}
-	dir, err := os.MkdirTemp(varDir, "job-")
+	dir, err := os.MkdirTemp(varDir, jobPrefix)
 	if err != nil {
 		return "", fmt.Errorf("make a folder to work in: %w", err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"buildenv/agent"
 	"buildenv/artifacts"
+	"buildenv/artifacts/source"
 	"buildenv/internal/execx"
 )
 
@@ -129,7 +130,7 @@ func (d *demo) job(ctx context.Context, sample string, logFile io.Writer) (*agen
 	}
 	defer release()
 	d.say("preparing the job: the root is copied to %s", cfg.ImageRootParent)
-	if err := prepare(ctx, streams{err: logFile}, log, cfg, sample); err != nil {
+	if err := prepare(ctx, streams{err: logFile}, log, cfg, source.ModeUnpack, sample); err != nil {
 		return nil, err
 	}
 	j, err := newJob(cfg, log, logFile)

@@ -160,12 +160,17 @@ func (f *packageFlags) config() (Config, error) {
 	return cfg, nil
 }
 
-func (f *packageFlags) run(ctx context.Context, s streams) error {
+func (f *packageFlags) run(ctx context.Context, s streams) (err error) {
 	cfg, err := f.config()
 	if err != nil {
 		return err
 	}
 	log := newLogger(s.err, cfg)
+	detach, err := attachToPackage(f.root)
+	if err != nil {
+		return err
+	}
+	defer detaching(detach, &err)
 	st, err := openStore(f.to, cfg.S3Bucket, log)
 	if err != nil {
 		return err

@@ -23,12 +23,16 @@ import (
 )
 
 func newPrepareCommand(s streams) *cobra.Command {
-	return &cobra.Command{
+	var mode source.Mode
+	c := &cobra.Command{
 		Use:   "prepare IMAGE_ROOT_PARENT SOURCE",
 		Short: "Unpack an image to IMAGE_ROOT_PARENT/image-root",
 		Long: `Makes IMAGE_ROOT_PARENT/image-root out of SOURCE: a directory, a tar (plain, gzip
 or zstd) or a squashfs file. The image root appears when it is whole; markers of
-an earlier job are removed.`,
+an earlier job are removed.
+
+With --root-mode overlay a squashfs is mounted and not unpacked. The image root is
+then seen in this container only; buildenv run and package mount it again.`,
 		Example: "  buildenv prepare /mnt/image compute.squashfs",
 		Args:    args(2, 2),
 		RunE: func(c *cobra.Command, given []string) error {
@@ -46,20 +50,22 @@ an earlier job are removed.`,
 			if err := checkMD5(given[1], cfg.DownloadMD5); err != nil {
 				return err
 			}
-			if err := prepare(c.Context(), s, log, cfg, given[1]); err != nil {
+			if err := prepare(c.Context(), s, log, cfg, mode, given[1]); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintln(s.out, filepath.Join(cfg.ImageRootParent, imageRoot))
 			return err
 		},
 	}
+	registerRootMode(c.Flags(), &mode, source.ModeUnpack)
+	return c
 }
 
 // imageRoot is the folder of a customize job's image root.
 const imageRoot = "image-root"
 
-// prepare unpacks src to the image root below parent.
-func prepare(ctx context.Context, s streams, log *slog.Logger, cfg Config, src string) error {
+// prepare makes src the image root below parent.
+func prepare(ctx context.Context, s streams, log *slog.Logger, cfg Config, mode source.Mode, src string) error {
 	parent := cfg.ImageRootParent
 	if strings.Contains(src, "://") {
 		return usagef("prepare: %s: a source is a directory, a tar or a squashfs file; this version fetches nothing", redact.URL(src))
@@ -73,8 +79,8 @@ func prepare(ctx context.Context, s streams, log *slog.Logger, cfg Config, src s
 	}
 	meter := progress.Start(s.err, log, "unpacking", 0)
 	defer meter.Done()
-	log.Info("unpacking the image root", "from", src, "to", dst)
-	if err := source.Unpack(ctx, src, dst, source.Options{Progress: meter.Of, Keep: source.Keep(cfg.KeepSource), Log: log}); err != nil {
+	log.Info("making the image root", "from", src, "at", dst)
+	if err := source.Make(ctx, mode, src, dst, source.Options{Progress: meter.Of, Keep: source.Keep(cfg.KeepSource), Log: log}); err != nil {
 		return err
 	}
 	root, err := rootfs.Open(dst)

@@ -53,7 +53,7 @@ func mistyped(word string) bool {
 
 // run does a job as the environment describes it. problems are what is wrong
 // with the description.
-func run(ctx context.Context, s streams, cfg Config, problems error) error {
+func run(ctx context.Context, s streams, cfg Config, problems error) (err error) {
 	log := newLogger(s.err, cfg)
 	if problems == nil && cfg.Role == roleEnvironment {
 		if plan := planOf(cfg); !plan.Shell { // then nothing is touched
@@ -74,6 +74,11 @@ func run(ctx context.Context, s streams, cfg Config, problems error) error {
 	if err := errors.Join(problems, unsupported(cfg), err); err != nil {
 		return refuse(ctx, cfg, log, err)
 	}
+	detach, err := j.attach()
+	if err != nil {
+		return refuse(ctx, cfg, log, err)
+	}
+	defer detaching(detach, &err)
 	log.Info("plan", "action", string(cfg.Action), "role", cfg.Role, "plan", j.plan.Why)
 	defer j.server.Close()
 	if cfg.Role == roleStandalone {

@@ -161,9 +161,5 @@ func (o Overlay) Discard() error {
 	if err := o.Unmount(); err != nil {
 		return err
 	}
-	err := os.Remove(o.Root) // never what is in it, should something be mounted there
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil
-	}
-	return errors.Join(err, os.RemoveAll(o.Layers))
+	return errors.Join(os.RemoveAll(o.Root), os.RemoveAll(o.Layers))
 }

@@ -104,7 +104,7 @@ func unpack(ctx context.Context, src, dst string, opts Options) (err error) {
 	if err := os.RemoveAll(temporary); err != nil {
 		return fmt.Errorf("clear an earlier attempt: %w", err)
 	}
-	if err := forgetKept(dst); err != nil {
+	if err := errors.Join(forgetKept(dst), OverlayOf(dst).Discard()); err != nil {
 		return err
 	}
 	defer func() {

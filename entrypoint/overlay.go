@@ -1,0 +1,114 @@
+package entrypoint
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/spf13/pflag"
+
+	"buildenv/agent"
+	"buildenv/artifacts/source"
+)
+
+// rootMode is the flag --root-mode.
+type rootMode struct{ *source.Mode }
+
+func (m rootMode) Type() string   { return "MODE" }
+func (m rootMode) String() string { return string(*m.Mode) }
+
+func (m rootMode) Set(text string) error {
+	switch mode := source.Mode(text); mode {
+	case source.ModeAuto, source.ModeOverlay, source.ModeUnpack:
+		*m.Mode = mode
+		return nil
+	}
+	return errors.New("must be auto, overlay or unpack")
+}
+
+func registerRootMode(flags *pflag.FlagSet, mode *source.Mode, unless source.Mode) {
+	*mode = unless
+	flags.Var(rootMode{mode}, "root-mode", "unpack the image root; overlay: mount the squashfs and put a layer for changes on top, which needs SYS_ADMIN; auto: overlay where that can be done")
+}
+
+// attachRoot mounts an image root that is an overlay, unless it is mounted: its
+// mounts may have ended with another process's mount namespace, or with the
+// machine. detach takes them away; nobody else mounts the layers before that. Of
+// any other root it does nothing.
+func attachRoot(root string) (detach func() error, err error) {
+	o := source.OverlayOf(root)
+	if !o.Exists() {
+		return func() error { return nil }, nil
+	}
+	release, err := agent.Lock(o.Layers)
+	if err != nil {
+		return nil, err
+	}
+	mounted, err := o.Mounted()
+	if err == nil && !mounted {
+		err = o.Mount()
+	}
+	if err != nil {
+		release()
+		return nil, fmt.Errorf("the image root is an overlay: %w", err)
+	}
+	return func() error {
+		defer release()
+		return o.Unmount()
+	}, nil
+}
+
+// attachToPackage is attachRoot for a root that may be at work, or was mounted by
+// somebody who wants it to be: then it stays mounted.
+func attachToPackage(root string) (detach func() error, err error) {
+	mounted, err := source.OverlayOf(root).Mounted()
+	if mounted || err != nil {
+		return func() error { return nil }, err
+	}
+	return attachRoot(root)
+}
+
+// detaching is what to do with detach at the end of a job that ended with *err.
+func detaching(detach func() error, err *error) {
+	if problem := detach(); problem != nil {
+		*err = errors.Join(*err, fmt.Errorf("the image root stays mounted: %w", problem))
+	}
+}
+
+// errForeignOverlay is why there is no job in the role environment.
+var errForeignOverlay = errors.New("the image root is an overlay, which the sidecar could not see from its container: prepare it with --root-mode unpack, or use the role standalone")
+
+// attach mounts the job's image root if it is an overlay.
+func (j *job) attach() (detach func() error, err error) {
+	if j.cfg.Role == roleEnvironment && source.OverlayOf(j.root).Exists() {
+		return nil, errForeignOverlay
+	}
+	return attachRoot(j.root)
+}
+
+// sweepMounts takes away what killed processes have left mounted in the folders
+// that are made for jobs. Their work stays.
+func sweepMounts(log *slog.Logger) {
+	left, _ := filepath.Glob(filepath.Join(varDir, jobPrefix+"*")) // the pattern is a good one
+	for _, dir := range left {
+		o := source.OverlayOf(filepath.Join(dir, imageRoot))
+		if !o.Exists() {
+			continue
+		}
+		release, err := agent.Lock(dir)
+		if errors.Is(err, agent.ErrBusy) {
+			continue
+		}
+		if err == nil {
+			err = o.Unmount()
+			release()
+		}
+		if err != nil {
+			log.Warn("mounts of an earlier job are left", "folder", dir, "error", err)
+		}
+	}
+}
+
+// jobPrefix begins the names of folders that are made for jobs.
+const jobPrefix = "job-"
