@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,15 +44,32 @@ func (o Overlay) Upper() string { return filepath.Join(o.Layers, upperDir) }
 
 func (o Overlay) lower() string { return filepath.Join(o.Layers, lowerDir) }
 
-// Make makes the directories that are mounted on and written to.
-func (o Overlay) Make() error {
-	for _, dir := range []string{o.Layers, o.lower(), o.Upper(), filepath.Join(o.Layers, workDir), o.Root} {
+// Make makes the layers. They appear when they are whole: fill is given the upper
+// directory, empty, before anybody can take it for a root's. Earlier layers must
+// have been discarded.
+func (o Overlay) Make(fill func(upper string) error) (err error) {
+	made := Overlay{Layers: o.unfinished()}
+	if err := os.RemoveAll(made.Layers); err != nil { // of a killed process
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(made.Layers))
+		}
+	}()
+	for _, dir := range []string{made.Layers, made.lower(), made.Upper(), filepath.Join(made.Layers, workDir)} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err
 		}
 	}
-	return nil
+	if err := fill(made.Upper()); err != nil {
+		return err
+	}
+	return os.Rename(made.Layers, o.Layers)
 }
+
+// unfinished is where layers are made, and removed.
+func (o Overlay) unfinished() string { return o.Layers + ".unfinished" }
 
 // Exists tells whether there is such a root, mounted or not.
 func (o Overlay) Exists() bool {
@@ -61,12 +79,15 @@ func (o Overlay) Exists() bool {
 
 // Mount mounts the archive and the overlay; it needs CAP_SYS_ADMIN. On error
 // nothing is mounted. Mounts of an earlier process are taken away first: what it
-// had begun is not known.
+// had begun is not known. ErrInUse is returned if the layers are in use elsewhere.
 func (o Overlay) Mount() error {
 	if err := o.Unmount(); err != nil {
 		return err
 	}
-	err := o.mountArchive()
+	err := o.free()
+	if err == nil {
+		err = o.mountArchive()
+	}
 	if err == nil {
 		err = o.mountOverlay()
 	}
@@ -93,10 +114,23 @@ func (o Overlay) mountArchive() error {
 
 const sysAdmin = "a privileged container with SYS_ADMIN"
 
+// MayMount tells early why this process cannot mount, nil if it perhaps can.
+func MayMount() error {
+	var sets [2]unix.CapUserData
+	err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &sets[0])
+	if err == nil && sets[0].Effective&(1<<unix.CAP_SYS_ADMIN) == 0 {
+		err = privilege(unix.EPERM, sysAdmin)
+	}
+	return os.NewSyscallError("mount", err)
+}
+
 func (o Overlay) mountOverlay() error {
+	if err := os.Mkdir(o.Root, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
 	options := overlayOptions
 	for _, dir := range []string{lowerDir, upperDir, workDir} {
-		f, err := os.OpenFile(filepath.Join(o.Layers, dir), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+		f, err := openLayer(filepath.Join(o.Layers, dir))
 		if err != nil {
 			return err
 		}
@@ -106,10 +140,18 @@ func (o Overlay) mountOverlay() error {
 	return os.NewSyscallError("mount overlay", privilege(unix.Mount(overlaySource, o.Root, "overlay", 0, options), sysAdmin))
 }
 
+func openLayer(dir string) (*os.File, error) {
+	return os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+}
+
+// maxMountPath keeps three paths within the page that mount(2) has for options.
+const maxMountPath = 1000
+
 // mountPath is a directory's path in the options of an overlay. One with
-// characters that mean something there is named by its descriptor.
+// characters that mean something there, or that is too long, is named by its
+// descriptor.
 func mountPath(dir *os.File) string {
-	if strings.ContainsAny(dir.Name(), `,:\"'`) {
+	if strings.ContainsAny(dir.Name(), `,:\"'`) || len(dir.Name()) > maxMountPath {
 		return fdPath(dir)
 	}
 	return dir.Name()
@@ -136,8 +178,12 @@ func mountsAt(dir string) ([]*mountinfo.Info, error) {
 }
 
 // Unmount takes the mounts away, and all that is mounted on them; what is busy
-// goes with its last user. If nothing is mounted it does nothing.
+// goes with its last user. If nothing is mounted, or the root is no overlay, it
+// does nothing.
 func (o Overlay) Unmount() error {
+	if !o.Exists() {
+		return nil
+	}
 	return cmp.Or(unmountFrom(o.Root), unmountFrom(o.lower()))
 }
 
@@ -156,10 +202,21 @@ func unmountFrom(dir string) error {
 	}
 }
 
-// Discard removes the layers and the root, with all changes.
+// Discard removes the layers and the root, with all changes. If there are no
+// layers it leaves the root alone.
 func (o Overlay) Discard() error {
+	if err := os.RemoveAll(o.unfinished()); err != nil || !o.Exists() {
+		return err
+	}
 	if err := o.Unmount(); err != nil {
 		return err
 	}
-	return errors.Join(os.RemoveAll(o.Root), os.RemoveAll(o.Layers))
+	// Not a root without layers at any moment: it would be taken for an unpacked one.
+	if err := os.Remove(o.Root); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Rename(o.Layers, o.unfinished()); err != nil {
+		return err
+	}
+	return os.RemoveAll(o.unfinished())
 }

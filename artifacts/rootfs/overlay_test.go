@@ -1,9 +1,11 @@
 package rootfs
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -33,7 +35,7 @@ func newOverlay(t *testing.T) Overlay {
 		t.Fatalf("%v: %s", err, out)
 	}
 	o := Overlay{Root: in("root"), Archive: in("archive"), Layers: in("layers")}
-	if err := o.Make(); err != nil {
+	if err := o.Make(func(string) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -131,4 +133,115 @@ func TestOverlayOfNoArchive(t *testing.T) {
 	if there, _ := mountsAt(o.lower()); len(there) > 0 {
 		t.Errorf("left mounted: %v", there)
 	}
+}
+
+// Layers that are being made are no root's yet, and a killed process's are made anew.
+func TestOverlayAppearsWhole(t *testing.T) {
+	o := newOverlay(t)
+	if err := o.Discard(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		err := o.Make(func(upper string) error {
+			if o.Exists() {
+				t.Error("it exists already")
+			}
+			return errors.Join(os.Mkdir(filepath.Join(upper, "left"), 0o700), errors.ErrUnsupported)
+		})
+		if !errors.Is(err, errors.ErrUnsupported) || o.Exists() {
+			t.Errorf("exists: %v; %v", o.Exists(), err)
+		}
+		if err := os.MkdirAll(filepath.Join(o.unfinished(), upperDir, "killed"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := o.Make(func(string) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := os.ReadDir(o.Upper()); len(names) > 0 || err != nil {
+		t.Errorf("in the upper directory: %v, %v", names, err)
+	}
+}
+
+// A root that is no overlay of ours is left alone, whatever is mounted on it.
+func TestOverlayLeavesOthersAlone(t *testing.T) {
+	o := newOverlay(t)
+	if err := errors.Join(o.Discard(), os.Mkdir(o.Root, 0o755), unix.Mount("none", o.Root, "tmpfs", 0, "")); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(o.Root, unix.MNT_DETACH)
+	if err := errors.Join(o.Unmount(), o.Discard()); err != nil {
+		t.Fatal(err)
+	}
+	if there, err := mountsAt(o.Root); len(there) != 1 || err != nil {
+		t.Errorf("mounted: %v, %v", there, err)
+	}
+}
+
+// Layers are never mounted twice: not while processes use an overlay that has been
+// detached, and not while it is mounted in another mount namespace.
+func TestOverlayInUse(t *testing.T) {
+	o := newOverlay(t)
+	if err := o.Mount(); err != nil {
+		t.Fatal(err)
+	}
+	busy, err := os.Open(o.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Unmount(); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Mount(); !errors.Is(err, ErrInUse) {
+		t.Errorf("detached and busy: %v", err)
+	}
+	wantMounted(t, o, false)
+	if there, _ := mountsAt(o.lower()); len(there) > 0 {
+		t.Errorf("left mounted: %v", there)
+	}
+	busy.Close()
+	if err := o.Mount(); err != nil {
+		t.Fatal(err)
+	}
+	wantMounted(t, o, true)
+
+	other := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", "echo ready; read go")
+	other.Stderr = os.Stderr
+	done, err := other.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, err := other.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := said.Read(make([]byte, 6)); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Unmount(); err != nil { // here, not there
+		t.Fatal(err)
+	}
+	if err := o.Mount(); !errors.Is(err, ErrInUse) {
+		t.Errorf("in another mount namespace: %v", err)
+	}
+	wantMounted(t, o, false)
+	if err := errors.Join(done.Close(), ignoreExit(other.Wait())); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Mount(); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := filepath.Glob(strings.NewReplacer("\\", "\\\\").Replace(o.Layers) + "/*"); len(names) != 3 || err != nil {
+		t.Errorf("in the folder of the layers: %q, %v", names, err)
+	}
+}
+
+func ignoreExit(err error) error {
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return nil
+	}
+	return err
 }

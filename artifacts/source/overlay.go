@@ -75,6 +75,9 @@ func mount(ctx context.Context, src, dst string, opts Options) (err error) {
 	if opts.Keep == KeepNever || opts.Keep == "" {
 		return errNotKept
 	}
+	if err := rootfs.MayMount(); err != nil {
+		return err
+	}
 	o := OverlayOf(dst)
 	if err := errors.Join(forgetKept(dst), o.Discard()); err != nil {
 		return err
@@ -91,17 +94,7 @@ func mount(ctx context.Context, src, dst string, opts Options) (err error) {
 	if archive == src {
 		return errNotKept
 	}
-	if err := o.Make(); err != nil {
-		return err
-	}
-	b := &budget{maxBytes: opts.MaxBytes, maxEntries: opts.MaxEntries, progress: func(int64) {}}
-	_, record := Kept(dst)
-	err = squashfs.PrepareLower(archive, o.Upper(), squashfs.UnpackOptions{Log: opts.Log, Record: record, Allow: func(bytes int64) error {
-		if err := b.entry(ctx); err != nil {
-			return err
-		}
-		return b.grow(ctx, bytes)
-	}})
+	err = o.Make(func(upper string) error { return prepareLower(ctx, archive, dst, upper, opts) })
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -109,4 +102,15 @@ func mount(ctx context.Context, src, dst string, opts Options) (err error) {
 		err = o.Mount()
 	}
 	return err
+}
+
+func prepareLower(ctx context.Context, archive, dst, upper string, opts Options) error {
+	b := &budget{maxBytes: opts.MaxBytes, maxEntries: opts.MaxEntries, progress: func(int64) {}}
+	_, record := Kept(dst)
+	return squashfs.PrepareLower(archive, upper, squashfs.UnpackOptions{Log: opts.Log, Record: record, Allow: func(bytes int64) error {
+		if err := b.entry(ctx); err != nil {
+			return err
+		}
+		return b.grow(ctx, bytes)
+	}})
 }
