@@ -55,9 +55,12 @@ func compare(ctx context.Context, root string, opts artifacts.PackOptions, log *
 		return err
 	}
 	defer above.close()
+	if err := old.checkOverlay(opts); err != nil {
+		return err
+	}
 	old.believe(fd, opts)
 	c := &comparison{
-		from: old.from, identities: old.identities, overlay: old.overlay, upper: above, clamp: s.clamp,
+		from: old.from, identities: old.identities, layered: opts.Upper != "", overlay: old.overlay, upper: above, clamp: s.clamp,
 		found: make(chan *finding, underWay), work: make(chan *finding, underWay),
 		linked: map[linkedFile]*finding{}, seen: map[ref]bool{}, buffer: make([]byte, maxXattrValue),
 	}
@@ -73,7 +76,8 @@ type comparison struct {
 	ctx        context.Context
 	from       *Archive
 	identities *identities // nil: nothing is believed
-	overlay    bool        // what is not in the upper layer is believed
+	layered    bool        // the root is an overlay
+	overlay    bool        // and what is not in its upper layer is believed
 	upper      upper       // of the directory that is compared
 	clamp      int64       // latest time that will be packed, in seconds
 	mount      uint64      // the root's
@@ -384,7 +388,7 @@ func (c *comparison) added(p spot) error {
 		f.Kind = artifacts.Hidden
 		return c.report(f)
 	}
-	if _, f.Lost, err = readAttributes(p.dir, p.name, c.buffer); err != nil && !gone(err) {
+	if _, f.Lost, err = readAttributes(p.dir, p.name, c.buffer, c.layered); err != nil && !gone(err) {
 		return fmt.Errorf("%q: %w", p.path, err)
 	}
 	if err := c.report(f); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
@@ -437,7 +441,7 @@ func (c *comparison) pair(p spot, st unix.Statx_t, then *Inode) error {
 // retyped tells of a name that has become something else.
 func (c *comparison) retyped(p spot, st unix.Statx_t, f *finding) (err error) {
 	f.What = []string{"type"}
-	if _, f.Lost, err = readAttributes(p.dir, p.name, c.buffer); err != nil && !gone(err) {
+	if _, f.Lost, err = readAttributes(p.dir, p.name, c.buffer, c.layered); err != nil && !gone(err) {
 		return fmt.Errorf("%q: %w", p.path, err)
 	}
 	err = c.report(f)
@@ -469,7 +473,7 @@ func (c *comparison) metadata(p spot, st unix.Statx_t, f *finding) error {
 	note(uint32(st.Mode)&0o7777 != then.Mode&0o7777, "mode")
 	is := max(0, min(st.Mtime.Sec, c.clamp, math.MaxUint32))
 	note(is != min(int64(then.Mtime), c.clamp) && !then.isDirectory(), "mtime") // a clamp is no change
-	now, lost, err := readAttributes(p.dir, p.name, c.buffer)
+	now, lost, err := readAttributes(p.dir, p.name, c.buffer, c.layered)
 	if err != nil && !gone(err) {
 		return err
 	}

@@ -3,6 +3,7 @@ package squashfs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -51,6 +52,42 @@ func prepareLower(archive, dir string, opts UnpackOptions) error {
 	return seen.write(opts.Record)
 }
 
+// ErrLowerChanged is returned for an archive that was written to, or replaced,
+// since it is the lower layer of an overlay: what the overlay shows then is
+// neither the old nor the new one.
+var ErrLowerChanged = errors.New("the archive below the overlay was written to since the image root was made of it")
+
+// CheckLower tells by the record that PrepareLower has made whether an archive can
+// still be the lower layer. Without a record it is believed.
+func CheckLower(archive, record string) error {
+	d, err := readIdentities(record)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(archive)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	now, err := stampFile(int(f.Fd()))
+	if err != nil {
+		return err
+	}
+	return d.intact(archive, now)
+}
+
+// intact says that an archive has not been written to. A copy that kept its time
+// is as good.
+func (d *identities) intact(archive string, now stamp) error {
+	if now.size == d.archive.size && now.mtime == d.archive.mtime {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", archive, ErrLowerChanged)
+}
+
 // checkLower looks for devices 0:0, which an overlay takes for names that have
 // been removed, and for its own attributes (overlayfs.rst, whiteouts and opaque
 // directories).
@@ -71,7 +108,7 @@ func (a *Archive) checkLower(opts UnpackOptions) error {
 		checked[i.xattrs] = true
 		list, err := a.Xattrs(i)
 		for _, x := range list {
-			if strings.HasPrefix(x.Name, "trusted.overlay.") {
+			if strings.HasPrefix(x.Name, overlayPrefix) {
 				return fmt.Errorf("%w: %.300q has the attribute %.300q", ErrNotLower, path, x.Name)
 			}
 		}

@@ -2,6 +2,8 @@ package squashfs
 
 import (
 	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -205,4 +207,168 @@ func TestPrepareLowerRefuses(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+// Whatever is done to a name shows in the report as what it is, whether the upper
+// directory is believed or all is read, and the archive holds the root as it is.
+func TestOverlayOfEachChange(t *testing.T) {
+	needTools(t)
+	l := overlaid(t, packedWith(t, artifacts.PackOptions{}))
+	in := l.in
+	write := func(name, content string) error { return os.WriteFile(in(name), []byte(content), 0o644) }
+	var removedDeep []string
+	for i := range 20 {
+		removedDeep = append(removedDeep, fmt.Sprintf(`removed file "small/deep/%03d" 5000`, i))
+	}
+	was := []string{}
+	for _, step := range []struct {
+		name   string
+		change func() error
+		want   []string // besides what was
+		not    []string // any more
+	}{
+		{"nothing", func() error { return nil }, nil, nil},
+		{"mode alone", func() error { return os.Chmod(in("small/001"), 0o600) }, []string{
+			`changed file "small/001" 1097 was 1097: mode`}, nil},
+		{"owner alone", func() error { return os.Chown(in("small/002"), 7, 8) }, []string{
+			`changed file "small/002" 1194 was 1194: owner`}, nil},
+		{"attribute alone", func() error { return unix.Setxattr(in("small/003"), "user.new", []byte("x"), 0) }, []string{
+			`changed file "small/003" 1291 was 1291: xattr`}, nil},
+		{"attribute of a directory", func() error { return unix.Setxattr(in("small"), "user.new", []byte("x"), 0) }, []string{
+			`changed directory "small" 0 was 0: xattr`}, nil},
+		{"opened for writing", func() error { return errors.Join(overwrite(in("small/004"), 7), overwrite(in("small/004"), 7)) }, nil, nil},
+		{"a file renamed", func() error { return os.Rename(in("small/005"), in("small/005-new")) }, []string{
+			`removed file "small/005" 1485`, `added file "small/005-new" 1485`}, nil},
+		{"and back", func() error { return os.Rename(in("small/005-new"), in("small/005")) }, nil, []string{
+			`removed file "small/005" 1485`, `added file "small/005-new" 1485`}},
+		{"removed and written again", func() error { return errors.Join(os.Remove(in("small/006")), write("small/006", "new")) }, []string{
+			`changed file "small/006" 3 was 1582: content mtime`}, nil},
+		{"a hard link after copying up", func() error {
+			return errors.Join(lengthen(in("small/007"), "more"), os.Link(in("small/007"), in("linked")))
+		}, []string{
+			`changed file "small/007" 1683 was 1679: content`, `added file "linked" 1683`}, nil},
+		{"a directory renamed", func() error {
+			if err := os.Rename(in("small/deep"), in("moved")); !errors.Is(err, unix.EXDEV) {
+				return fmt.Errorf("it was renamed: %v", err)
+			}
+			return nil
+		}, nil, nil},
+		{"a directory removed", func() error { return os.RemoveAll(in("small/deep")) },
+			append([]string{`removed directory "small/deep" 0`}, removedDeep...), nil},
+		{"and made again", func() error {
+			return errors.Join(os.Mkdir(in("small/deep"), 0o755), write("small/deep/003", "new"))
+		}, []string{`changed file "small/deep/003" 3 was 5000: content mtime`},
+			[]string{`removed directory "small/deep" 0`, `removed file "small/deep/003" 5000`}},
+		{"a directory in one that was made again", func() error {
+			return errors.Join(os.Mkdir(in("small/deep/below"), 0o755), write("small/deep/below/x", "x"))
+		}, []string{`added directory "small/deep/below" 0`, `added file "small/deep/below/x" 1`}, nil},
+		{"a directory replaced by a file", func() error { return errors.Join(os.RemoveAll(in("etc")), write("etc", "file")) }, []string{
+			`changed file "etc" 4 was 0: type`, `removed file "etc/motd" `}, nil},
+		{"a new directory renamed over one that was removed", func() error {
+			return errors.Join(os.Mkdir(in("made"), 0o755), write("made/x", "y"), os.RemoveAll(in("large")), os.Rename(in("made"), in("large")))
+		}, []string{`added file "large/x" 1`, `removed file "large/7" 314200`, `removed file "large/noise-0" 262144`}, nil},
+		{"a file replaced by a directory", func() error {
+			return errors.Join(os.Remove(in("small/008")), os.Mkdir(in("small/008"), 0o755), write("small/008/x", "z"))
+		}, []string{`changed directory "small/008" 0 was 1776: type`, `added file "small/008/x" 1`}, nil},
+	} {
+		must(t, step.change())
+		believed, compared := l.changes(t, l.options()), l.changes(t, artifacts.PackOptions{})
+		if !slices.Equal(believed, compared) {
+			t.Errorf("%s: believed\n%s\ncompared\n%s", step.name, strings.Join(believed, "\n"), strings.Join(compared, "\n"))
+		}
+		was = append(slices.DeleteFunc(was, func(line string) bool { return slices.Contains(step.not, line) }), step.want...)
+		for _, want := range was {
+			if !slices.ContainsFunc(believed, func(line string) bool { return strings.HasPrefix(line, want) }) {
+				t.Errorf("%s: no %s in\n%s", step.name, want, strings.Join(believed, "\n"))
+			}
+		}
+		for _, not := range step.not {
+			if slices.Contains(believed, not) {
+				t.Errorf("%s: still %s", step.name, not)
+			}
+		}
+		archive, _, _ := l.repack(t, l.options())
+		wantUnpacked(t, l.root, archive)
+	}
+	t.Logf("in the end:\n%s", strings.Join(l.changes(t, l.options()), "\n"))
+}
+
+// What users set of attributes that overlays obey is no more than named: on the
+// next root, an overlay on this archive, they would hide files.
+func TestOverlayAttributesAreNotPacked(t *testing.T) {
+	needTools(t)
+	l := overlaid(t, packedWith(t, artifacts.PackOptions{}))
+	name := "trusted.overlay.opaque"
+	if err := unix.Setxattr(l.in("small"), name, []byte("y"), 0); errors.Is(err, unix.EOPNOTSUPP) {
+		t.Skip("this kernel does not let users of an overlay set them (before Linux 6.7)")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if names, err := os.ReadDir(l.in("small")); len(names) < 100 || err != nil {
+		t.Fatalf("%d names are left of the directory, %v", len(names), err)
+	}
+	for _, opts := range []artifacts.PackOptions{l.options(), {Upper: l.upper}} {
+		if got := l.changes(t, opts); !slices.Equal(got, []string{`changed directory "small" 0 was 0:  lost: ` + name}) {
+			t.Errorf("changes: %q", got)
+		}
+		archive, _, _ := l.repack(t, opts)
+		must(t, PrepareLower(archive, t.TempDir(), UnpackOptions{Record: archive + ".record"})) // which refuses any
+	}
+}
+
+// An archive that was written to shows through the overlay; there is no root left
+// to pack or to compare.
+func TestOverlayOfArchiveWrittenTo(t *testing.T) {
+	needTools(t)
+	l := overlaid(t, packedWith(t, artifacts.PackOptions{}))
+	must(t, CheckLower(l.archive, l.record))
+	f, err := os.OpenFile(l.archive, os.O_RDWR, 0)
+	must(t, err)
+	_, err = f.WriteAt([]byte("x"), 50_000)
+	must(t, errors.Join(err, f.Close()))
+	opts := l.options()
+	quiet := slog.New(slog.DiscardHandler)
+	for _, compression := range []string{"", "zstd"} {
+		opts.Compression = compression
+		if err := (Packer{Log: quiet}).Pack(t.Context(), l.root, filepath.Join(t.TempDir(), "a"), opts); !errors.Is(err, ErrLowerChanged) {
+			t.Errorf("packed with compression %q: %v", compression, err)
+		}
+	}
+	if err := Compare(t.Context(), l.root, opts, quiet, func(artifacts.Change) error { return nil }); !errors.Is(err, ErrLowerChanged) {
+		t.Errorf("compared: %v", err)
+	}
+	if err := CheckLower(l.archive, l.record); !errors.Is(err, ErrLowerChanged) {
+		t.Errorf("checked: %v", err)
+	}
+}
+
+// Another archive than the one below is compared with, and nothing of it believed.
+func TestOverlayWithAnotherSource(t *testing.T) {
+	needTools(t)
+	l := overlaid(t, packedWith(t, artifacts.PackOptions{}))
+	must(t, overwrite(l.in("small/003"), 5))
+	must(t, os.Link(l.in("small/003"), l.in("small/003-new")))
+	other := filepath.Join(t.TempDir(), "other")
+	must(t, Packer{Log: slog.New(slog.DiscardHandler)}.Pack(t.Context(), l.root, other, l.options()))
+	must(t, overwrite(l.in("small/004"), 5))
+	opts, archive := l.options(), filepath.Join(t.TempDir(), "archive")
+	opts.From = other
+	must(t, Packer{Log: slog.New(slog.DiscardHandler)}.Pack(t.Context(), l.root, archive, opts))
+	wantUnpacked(t, l.root, archive)
+	l.archive = other
+	if got := l.changes(t, opts); !slices.Equal(got, []string{`changed file "small/004" 1388 was 1388: content`}) {
+		t.Errorf("changes: %q", got)
+	}
+}
+
+// A directory that somebody has removed since is in no upper layer.
+func TestUpperOfWhatIsGone(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o644))
+	u, err := openUpper(dir)
+	must(t, err)
+	defer u.close()
+	if below, err := u.enter("file"); below != noUpper || err != nil {
+		t.Errorf("%+v, %v", below, err)
+	}
 }

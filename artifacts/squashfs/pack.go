@@ -74,11 +74,16 @@ func (p Packer) pack(ctx context.Context, root, dst string, opts artifacts.PackO
 		return err
 	}
 	defer archive.Discard()
-	w := &writer{settings: s, out: archive.File, log: p.Log, root: fd, path: root}
+	w := &writer{settings: s, out: archive.File, log: p.Log, root: fd, path: root, overlay: opts.Upper != ""}
 	if w.upper, err = openUpper(opts.Upper); err != nil {
 		return err
 	}
 	defer w.upper.close()
+	if old != nil {
+		if err := old.checkOverlay(opts); err != nil {
+			return err
+		}
+	}
 	if old != nil && old.fits(s) {
 		old.readAhead()
 		old.believe(fd, opts)
@@ -107,29 +112,34 @@ func (p Packer) pack(ctx context.Context, root, dst string, opts artifacts.PackO
 // writer makes one archive.
 type writer struct {
 	*settings
-	out   *os.File
-	log   *slog.Logger
-	root  int    // descriptor
-	upper upper  // of the root, if it is an overlay
-	path  string // of the root, for messages
+	out     *os.File
+	log     *slog.Logger
+	root    int    // descriptor
+	overlay bool   // that is what the root is
+	upper   upper  // and this its upper layer
+	path    string // of the root, for messages
 
 	progress counter
 	reuse    *reuse // nil: nothing is taken over
 	stays    *stays // nil: what is taken over is moved
 	// unchanged is what the old archive has at the same place.
 	unchanged []artifacts.Range
-	lost      int // attributes that cannot be kept
+	named     int // bytes of names in the log of what loses attributes
+	unnamed   int // how many there was no room for
 	sb        superblock
 	head      []byte // what follows the superblock: the compressor's options
 	xattrs    xattrSets
 }
 
-// warnLimit is how many files are named one by one that lose an attribute.
-const warnLimit = 20
+// warnLimit bounds what is logged of files that lose attributes, in bytes of the
+// names of files and attributes: a hostile root has many long ones. It is what
+// 10,000 files of an ordinary root need; a report of changes names them all.
+const warnLimit = 1 << 20
 
 func (w *writer) warn(message, path string, args ...any) {
-	if len(args) > 0 {
-		if w.lost++; w.lost > warnLimit {
+	if message == lostMessage {
+		if w.named += len(path) + len(fmt.Sprint(args...)); w.named > warnLimit {
+			w.unnamed++
 			return
 		}
 	}
@@ -137,13 +147,13 @@ func (w *writer) warn(message, path string, args ...any) {
 }
 
 func (w *writer) write(ctx context.Context) error {
-	sc := &scan{ctx: ctx, upper: w.upper, clamp: w.clamp, exclude: w.exclude, log: w.warn}
+	sc := &scan{ctx: ctx, overlay: w.overlay, upper: w.upper, clamp: w.clamp, exclude: w.exclude, log: w.warn}
 	root, err := sc.tree(w.root)
 	if err != nil {
 		return err
 	}
-	if w.lost > warnLimit {
-		w.log.Warn("not packed: more attributes that squashfs cannot hold", "count", w.lost-warnLimit)
+	if w.unnamed > 0 {
+		w.log.Warn("not packed: attributes of more files, too many to be named here; the report of changes names them", "files", w.unnamed)
 	}
 	w.xattrs = sc.xattrs
 	if err := w.plan(ctx, root); err != nil {

@@ -77,20 +77,43 @@ func TestPackNamesFilesWithLostAttributes(t *testing.T) {
 	// POSIX ACL (linux/posix_acl_xattr.h): version 2, then tag, permissions and id.
 	acl := []byte("\x02\x00\x00\x00" + "\x01\x00\x06\x00\xff\xff\xff\xff" + "\x02\x00\x06\x00\xe8\x03\x00\x00" +
 		"\x04\x00\x04\x00\xff\xff\xff\xff" + "\x10\x00\x06\x00\xff\xff\xff\xff" + "\x20\x00\x04\x00\xff\xff\xff\xff")
-	for i := range warnLimit + 2 {
-		name := filepath.Join(root, fmt.Sprintf("acl-%02d", i))
+	lose := func(name string) {
 		must(t, os.WriteFile(name, nil, 0o644))
 		must(t, unix.Setxattr(name, "system.posix_acl_access", acl, 0))
 	}
+	const ordinary = 300
+	for i := range ordinary {
+		lose(filepath.Join(root, fmt.Sprintf("acl-%03d", i)))
+	}
+	folder := filepath.Join(root, "folder")
+	must(t, os.Mkdir(folder, 0o755))
+	must(t, unix.Setxattr(folder, "system.posix_acl_access", acl, 0))
+	must(t, unix.Setxattr(folder, "system.posix_acl_default", acl, 0))
 	var log bytes.Buffer
 	must(t, packer(&log).Pack(t.Context(), root, filepath.Join(t.TempDir(), "a"), artifacts.PackOptions{}))
-	if got := strings.Count(log.String(), "attribute=system.posix_acl_access"); got != warnLimit {
-		t.Errorf("%d files named, want %d", got, warnLimit)
-	}
-	for _, want := range []string{"/acl-00 ", "count=2"} {
-		if !strings.Contains(log.String(), want) {
-			t.Errorf("no %q in the log: %s", want, &log)
+	for i := range ordinary {
+		if want := fmt.Sprintf("/acl-%03d attributes=system.posix_acl_access", i); strings.Count(log.String(), want) != 1 {
+			t.Errorf("no %q in the log", want)
 		}
+	}
+	if want := `/folder attributes="system.posix_acl_access system.posix_acl_default"`; strings.Count(log.String(), want) != 1 || strings.Contains(log.String(), "more files") {
+		t.Errorf("no %q in the log, or more: %s", want, &log)
+	}
+
+	deep := root // names whose log would be too long
+	for range 10 {
+		deep = filepath.Join(deep, strings.Repeat("d", 250))
+	}
+	must(t, os.MkdirAll(deep, 0o755))
+	const hostile = 600
+	for i := range hostile {
+		lose(filepath.Join(deep, fmt.Sprintf("%03d", i)))
+	}
+	log.Reset()
+	must(t, packer(&log).Pack(t.Context(), root, filepath.Join(t.TempDir(), "b"), artifacts.PackOptions{}))
+	named := strings.Count(log.String(), lostMessage)
+	if want := fmt.Sprintf("files=%d", hostile+ordinary+1-named); named < ordinary || log.Len() > 2*warnLimit || !strings.Contains(log.String(), want) {
+		t.Errorf("%d named in %d bytes, and no %q", named, log.Len(), want)
 	}
 }
 

@@ -79,6 +79,19 @@ func openReuse(name string, log *slog.Logger) (*reuse, error) {
 	return &reuse{from: a, file: f, opened: opened, log: log, fragments: map[uint32]*fragmentOfBase{}}, nil
 }
 
+// checkOverlay fails if the root is an overlay on this archive, and that was
+// written to: what such a root shows is nobody's content.
+func (r *reuse) checkOverlay(opts artifacts.PackOptions) error {
+	if opts.Upper == "" || opts.Record == "" {
+		return nil
+	}
+	d, err := readIdentities(opts.Record)
+	if err != nil || d.archive.ino != r.opened.ino { // an archive that merely is compared with
+		return nil
+	}
+	return d.intact(r.file.Name(), r.opened)
+}
+
 // believe reads the record of a root, if there is one that counts.
 func (r *reuse) believe(root int, opts artifacts.PackOptions) {
 	if opts.Record == "" || opts.Verify {

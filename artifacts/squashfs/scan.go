@@ -65,6 +65,7 @@ func (n *node) original() *node {
 type scan struct {
 	ctx     context.Context
 	mount   uint64 // the root's
+	overlay bool   // that is what the root is
 	upper   upper  // of the directory that is scanned
 	clamp   int64  // latest time, in seconds
 	exclude []string
@@ -254,9 +255,9 @@ func readLink(at int, name string) (string, error) {
 
 // attributes reads a file's extended attributes and returns their set.
 func (s *scan) attributes(n *node, at int, name string) (uint32, error) {
-	list, lost, err := readAttributes(at, name, s.buffer)
-	for _, full := range lost {
-		s.log("not packed: squashfs cannot hold this attribute", n.path(), "attribute", full)
+	list, lost, err := readAttributes(at, name, s.buffer, s.overlay)
+	if len(lost) > 0 {
+		s.log(lostMessage, n.path(), "attributes", strings.Join(lost, " "))
 	}
 	if err != nil {
 		return 0, err
@@ -264,9 +265,18 @@ func (s *scan) attributes(n *node, at int, name string) (uint32, error) {
 	return s.xattrs.add(list), nil
 }
 
+// lostMessage tells of attributes that are lost.
+const lostMessage = "not packed: attributes that the archive cannot hold"
+
+// overlayPrefix begins the names of attributes that mean something to an overlay
+// when they are in a layer of it. Linux 6.7 lets users of an overlay set some, too.
+const overlayPrefix = "trusted.overlay."
+
 // readAttributes reads a file's extended attributes. Those are lost that the
-// format cannot hold. buffer is of maxXattrValue bytes.
-func readAttributes(at int, name string, buffer []byte) (list []Xattr, lost []string, err error) {
+// format cannot hold, and in an overlay those that are meant for overlays: in the
+// next root, an overlay on the archive, they would hide files. buffer is of
+// maxXattrValue bytes.
+func readAttributes(at int, name string, buffer []byte, overlay bool) (list []Xattr, lost []string, err error) {
 	size, err := listXattr(at, name, buffer)
 	if errors.Is(err, unix.ENOTSUP) || size == 0 && err == nil {
 		return nil, nil, nil
@@ -275,7 +285,7 @@ func readAttributes(at int, name string, buffer []byte) (list []Xattr, lost []st
 		return nil, nil, os.NewSyscallError("list attributes", err)
 	}
 	for full := range strings.SplitSeq(strings.TrimSuffix(string(buffer[:size]), "\x00"), "\x00") {
-		if _, _, ok := splitXattr(full); !ok {
+		if _, _, ok := splitXattr(full); !ok || overlay && strings.HasPrefix(full, overlayPrefix) {
 			lost = append(lost, full)
 			continue
 		}

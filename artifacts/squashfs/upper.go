@@ -21,7 +21,7 @@ type upper struct {
 	own bool
 }
 
-// noUpper is for roots that are no overlay.
+// noUpper is for roots that are no overlay, and directories that have nothing of it.
 var noUpper = upper{fd: -1, own: true}
 
 // openUpper opens the upper layer of a root, "" if it is no overlay. It is for the
@@ -61,6 +61,9 @@ func (u upper) enter(name string) (upper, error) {
 	fd, err := openFolder(u.fd, name)
 	if errors.Is(err, unix.ENOENT) {
 		return upper{fd: -1, own: u.own}, nil
+	}
+	if gone(err) { // a whiteout, or another file: somebody has removed it since
+		return noUpper, nil
 	}
 	if err != nil {
 		return noUpper, err
