@@ -1,7 +1,6 @@
 package entrypoint
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"unicode/utf8"
 
 	"buildenv/artifacts"
-	"buildenv/artifacts/source"
 	"buildenv/artifacts/squashfs"
 )
 
@@ -29,9 +27,8 @@ func (f *foundJob) showChanges(ctx context.Context, out io.Writer, log *slog.Log
 	if err != nil {
 		return usageError{err}
 	}
-	o := source.OverlayOf(f.Root)
-	if mounted, err := o.Mounted(); err != nil || o.Exists() && !mounted {
-		return cmp.Or(err, errors.New("show changes: the image root is an overlay, and not mounted here"))
+	if err := mustShow(f.Root); err != nil {
+		return fmt.Errorf("show changes: %w", err)
 	}
 	pack := reusing(cfg.packOptions(artifacts.PackOptions{}), f.Root)
 	if pack.From == "" {

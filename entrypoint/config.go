@@ -209,9 +209,9 @@ func reusing(pack artifacts.PackOptions, root string) artifacts.PackOptions {
 	archive, record := source.Kept(root)
 	if pack.From == "" && isFile(archive) {
 		pack.From = archive
-		if o := source.OverlayOf(root); o.Exists() {
-			pack.Upper = o.Upper()
-		}
+	}
+	if o := source.OverlayOf(root); o.Exists() { // no other record tells what is below it
+		pack.Upper, pack.Record = o.Upper(), record
 	}
 	if pack.Record == "" {
 		pack.Record = record

@@ -113,7 +113,7 @@ func (f *customizeFlags) run(ctx context.Context, s streams) (err error) {
 	}()
 	sweepMounts(log)
 	root := filepath.Join(cfg.ImageRootParent, imageRoot)
-	if err := source.OverlayOf(root).Unmount(); err != nil { // of a killed process
+	if err := unmountLeft(root); err != nil {
 		return err
 	}
 	if err := prepare(ctx, s, log, cfg, f.mode, f.from); err != nil {

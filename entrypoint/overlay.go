@@ -9,7 +9,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"buildenv/agent"
+	"buildenv/artifacts/rootfs"
 	"buildenv/artifacts/source"
+	"buildenv/artifacts/squashfs"
 )
 
 // rootMode is the flag --root-mode.
@@ -47,7 +49,7 @@ func attachRoot(root string) (detach func() error, err error) {
 	}
 	mounted, err := o.Mounted()
 	if err == nil && !mounted {
-		err = o.Mount()
+		err = mountAgain(o, root)
 	}
 	if err != nil {
 		release()
@@ -59,14 +61,59 @@ func attachRoot(root string) (detach func() error, err error) {
 	}, nil
 }
 
-// attachToPackage is attachRoot for a root that may be at work, or was mounted by
-// somebody who wants it to be: then it stays mounted.
-func attachToPackage(root string) (detach func() error, err error) {
-	mounted, err := source.OverlayOf(root).Mounted()
-	if mounted || err != nil {
-		return func() error { return nil }, err
+func mountAgain(o rootfs.Overlay, root string) error {
+	_, record := source.Kept(root)
+	if err := squashfs.CheckLower(o.Archive, record); err != nil {
+		return err
 	}
-	return attachRoot(root)
+	return o.Mount()
+}
+
+// attachToPackage is attachRoot for a root that may have been mounted by somebody
+// who wants it to be: then it stays mounted.
+func attachToPackage(root string) (detach func() error, err error) {
+	o := source.OverlayOf(root)
+	mounted, err := o.Mounted()
+	if err != nil {
+		return nil, err
+	}
+	if !mounted {
+		return attachRoot(root)
+	}
+	release, err := agent.Lock(o.Layers)
+	return func() error {
+		release()
+		return nil
+	}, err
+}
+
+// unmountLeft takes away what a killed process has left mounted of an image root
+// that is an overlay. Nobody may be at work on it.
+func unmountLeft(root string) error {
+	o := source.OverlayOf(root)
+	if !o.Exists() {
+		return nil
+	}
+	release, err := agent.Lock(o.Layers)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return o.Unmount()
+}
+
+// mustShow fails for an overlay that is not mounted here: there is an empty folder
+// in its place.
+func mustShow(root string) error {
+	o := source.OverlayOf(root)
+	if !o.Exists() {
+		return nil
+	}
+	mounted, err := o.Mounted()
+	if err == nil && !mounted {
+		err = fmt.Errorf("%s: the image root is an overlay, and not mounted here", root)
+	}
+	return err
 }
 
 // detaching is what to do with detach at the end of a job that ended with *err.
@@ -92,22 +139,19 @@ func (j *job) attach() (detach func() error, err error) {
 func sweepMounts(log *slog.Logger) {
 	left, _ := filepath.Glob(filepath.Join(varDir, jobPrefix+"*")) // the pattern is a good one
 	for _, dir := range left {
-		o := source.OverlayOf(filepath.Join(dir, imageRoot))
-		if !o.Exists() {
-			continue
-		}
-		release, err := agent.Lock(dir)
-		if errors.Is(err, agent.ErrBusy) {
-			continue
-		}
-		if err == nil {
-			err = o.Unmount()
-			release()
-		}
-		if err != nil {
+		if err := sweep(dir); err != nil && !errors.Is(err, agent.ErrBusy) {
 			log.Warn("mounts of an earlier job are left", "folder", dir, "error", err)
 		}
 	}
+}
+
+func sweep(dir string) error {
+	release, err := agent.Lock(dir)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return unmountLeft(filepath.Join(dir, imageRoot))
 }
 
 // jobPrefix begins the names of folders that are made for jobs.

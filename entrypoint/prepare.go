@@ -83,6 +83,13 @@ func prepare(ctx context.Context, s streams, log *slog.Logger, cfg Config, mode 
 	if err := source.Make(ctx, mode, src, dst, source.Options{Progress: meter.Of, Keep: source.Keep(cfg.KeepSource), Log: log}); err != nil {
 		return err
 	}
+	if err := clearMarkersIn(dst); err != nil { // a root that must not be taken for a good one is not left mounted
+		return errors.Join(err, source.OverlayOf(dst).Unmount())
+	}
+	return nil
+}
+
+func clearMarkersIn(dst string) error {
 	root, err := rootfs.Open(dst)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"buildenv/artifacts"
+	"buildenv/artifacts/source"
 	"buildenv/artifacts/squashfs"
 	"buildenv/internal/progress"
 )
@@ -94,6 +95,13 @@ func squashfsPack(ctx context.Context, s streams, dir, file string, pack artifac
 	cfg, err := readEnvironment()
 	if err != nil {
 		return result, usageError{err}
+	}
+	if err := mustShow(dir); err != nil {
+		return result, fmt.Errorf("pack: %w", err)
+	}
+	if o := source.OverlayOf(dir); o.Exists() {
+		_, pack.Record = source.Kept(dir)
+		pack.Upper = o.Upper()
 	}
 	log := newLogger(s.err, cfg)
 	meter := progress.Start(s.err, log, "packing", 0)

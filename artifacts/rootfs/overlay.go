@@ -81,10 +81,18 @@ func (o Overlay) Exists() bool {
 // nothing is mounted. Mounts of an earlier process are taken away first: what it
 // had begun is not known. ErrInUse is returned if the layers are in use elsewhere.
 func (o Overlay) Mount() error {
+	alone, err := os.Open(filepath.Join(o.Layers, workDir))
+	if err != nil {
+		return err
+	}
+	defer alone.Close()
+	if err := unix.Flock(int(alone.Fd()), unix.LOCK_EX); err != nil { // others that mount it wait here
+		return os.NewSyscallError("lock", err)
+	}
 	if err := o.Unmount(); err != nil {
 		return err
 	}
-	err := o.free()
+	err = o.free()
 	if err == nil {
 		err = o.mountArchive()
 	}
