@@ -104,10 +104,14 @@ func mount(ctx context.Context, src, dst string, opts Options) (err error) {
 	return err
 }
 
+// setAside are what a job gives another name while it lasts, if they are in its
+// way: what it lends the root, and the users' markers.
+var setAside = []string{"etc/resolv.conf", "tmp/complete", "tmp/failed"}
+
 func prepareLower(ctx context.Context, archive, dst, upper string, opts Options) error {
 	b := &budget{maxBytes: opts.MaxBytes, maxEntries: opts.MaxEntries, progress: func(int64) {}}
 	_, record := Kept(dst)
-	return squashfs.PrepareLower(archive, upper, squashfs.UnpackOptions{Log: opts.Log, Record: record, Allow: func(bytes int64) error {
+	return squashfs.PrepareLower(archive, upper, setAside, squashfs.UnpackOptions{Log: opts.Log, Record: record, Allow: func(bytes int64) error {
 		if err := b.entry(ctx); err != nil {
 			return err
 		}

@@ -25,9 +25,14 @@ func unmounted(t *testing.T, dst string) {
 // hostileSquashfs is an archive with a device that an overlay would hide.
 func hostileSquashfs(t *testing.T) string {
 	t.Helper()
+	return squashfsOf(t, func(root string) error { return unix.Mknod(filepath.Join(root, "hidden"), unix.S_IFCHR, 0) })
+}
+
+func squashfsOf(t *testing.T, fill func(root string) error) string {
+	t.Helper()
 	needs(t, "mksquashfs")
 	root := t.TempDir()
-	must(t, unix.Mknod(filepath.Join(root, "hidden"), unix.S_IFCHR, 0))
+	must(t, fill(root))
 	image := filepath.Join(t.TempDir(), "image")
 	run(t, "mksquashfs", root, image, "-quiet", "-no-progress")
 	return image
@@ -38,6 +43,7 @@ func TestMake(t *testing.T) {
 		t.Skip("mounts need root")
 	}
 	image, hostile, folder := aSquashfs(t), hostileSquashfs(t), t.TempDir()
+	inTheWay := squashfsOf(t, func(root string) error { return os.MkdirAll(filepath.Join(root, "etc/resolv.conf"), 0o755) })
 	const kept, record, layers = ".root.source", ".root.source.record", ".root.overlay"
 	for name, c := range map[string]struct {
 		src  string
@@ -47,15 +53,16 @@ func TestMake(t *testing.T) {
 		log  string // or error
 		err  bool
 	}{
-		"overlay":                  {image, ModeOverlay, KeepAuto, []string{layers, kept, record, "root"}, "is an overlay on its source", false},
-		"auto":                     {image, ModeAuto, KeepAuto, []string{layers, kept, record, "root"}, "is an overlay on its source", false},
-		"unpack":                   {image, ModeUnpack, KeepAuto, []string{kept, record, "root"}, "", false},
-		"auto, a folder":           {folder, ModeAuto, KeepAuto, []string{"root"}, "only a squashfs can be mounted", false},
-		"overlay, a folder":        {folder, ModeOverlay, KeepAuto, nil, "only a squashfs can be mounted", true},
-		"auto, a hidden device":    {hostile, ModeAuto, KeepAuto, []string{kept, record, "root"}, `\"hidden\" is a device 0:0`, false},
-		"overlay, a hidden device": {hostile, ModeOverlay, KeepAuto, nil, `"hidden" is a device 0:0`, true},
-		"auto, not kept":           {image, ModeAuto, KeepNever, []string{"root"}, "must be kept", false},
-		"overlay, not kept":        {image, ModeOverlay, KeepNever, nil, "must be kept", true},
+		"overlay":                   {image, ModeOverlay, KeepAuto, []string{layers, kept, record, "root"}, "is an overlay on its source", false},
+		"auto":                      {image, ModeAuto, KeepAuto, []string{layers, kept, record, "root"}, "is an overlay on its source", false},
+		"unpack":                    {image, ModeUnpack, KeepAuto, []string{kept, record, "root"}, "", false},
+		"auto, a folder":            {folder, ModeAuto, KeepAuto, []string{"root"}, "only a squashfs can be mounted", false},
+		"overlay, a folder":         {folder, ModeOverlay, KeepAuto, nil, "only a squashfs can be mounted", true},
+		"auto, a hidden device":     {hostile, ModeAuto, KeepAuto, []string{kept, record, "root"}, `\"hidden\" is a device 0:0`, false},
+		"overlay, a hidden device":  {hostile, ModeOverlay, KeepAuto, nil, `"hidden" is a device 0:0`, true},
+		"auto, a folder in the way": {inTheWay, ModeAuto, KeepAuto, []string{kept, record, "root"}, `\"etc/resolv.conf\" is a directory`, false},
+		"auto, not kept":            {image, ModeAuto, KeepNever, []string{"root"}, "must be kept", false},
+		"overlay, not kept":         {image, ModeOverlay, KeepNever, nil, "must be kept", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -18,15 +19,16 @@ var ErrNotLower = errors.New("the archive cannot be the lower layer of an overla
 // directory, empty so far, is dir: what the archive holds is within what opts
 // allow, and nothing in it means something to an overlay; dir looks like the
 // archive's root, which it will hide; and opts.Record says what the archive's file
-// looks like, for packing. Nothing is mounted.
-func PrepareLower(archive, dir string, opts UnpackOptions) error {
-	if err := prepareLower(archive, dir, opts); err != nil {
+// looks like, for packing. Directories in the lower layer cannot be renamed, so
+// none may have a path that fixed lists. Nothing is mounted.
+func PrepareLower(archive, dir string, fixed []string, opts UnpackOptions) error {
+	if err := prepareLower(archive, dir, fixed, opts); err != nil {
 		return fmt.Errorf("prepare %s: %w", archive, err)
 	}
 	return nil
 }
 
-func prepareLower(archive, dir string, opts UnpackOptions) error {
+func prepareLower(archive, dir string, fixed []string, opts UnpackOptions) error {
 	f, err := os.Open(archive)
 	if err != nil {
 		return err
@@ -40,7 +42,7 @@ func prepareLower(archive, dir string, opts UnpackOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := a.checkLower(opts); err != nil {
+	if err := a.checkLower(fixed, opts); err != nil {
 		return err
 	}
 	if err := a.finishAs(dir); err != nil {
@@ -91,7 +93,7 @@ func (d *identities) intact(archive string, now stamp) error {
 // checkLower looks for devices 0:0, which an overlay takes for names that have
 // been removed, and for its own attributes (overlayfs.rst, whiteouts and opaque
 // directories).
-func (a *Archive) checkLower(opts UnpackOptions) error {
+func (a *Archive) checkLower(fixed []string, opts UnpackOptions) error {
 	checked := map[uint32]bool{noXattr: true} // sets of attributes
 	return a.Walk(func(path string, i *Inode) error {
 		if opts.Allow != nil {
@@ -101,6 +103,9 @@ func (a *Archive) checkLower(opts UnpackOptions) error {
 		}
 		if i.format() == unix.S_IFCHR && i.Device == 0 {
 			return fmt.Errorf("%w: %.300q is a device 0:0", ErrNotLower, path)
+		}
+		if i.isDirectory() && slices.Contains(fixed, path) {
+			return fmt.Errorf("%w: %q is a directory, which could not be set aside", ErrNotLower, path)
 		}
 		if checked[i.xattrs] {
 			return nil

@@ -36,7 +36,7 @@ func FuzzLower(f *testing.F) {
 		}
 		if a, err := Open(bytes.NewReader(archive)); err == nil {
 			limit := 1000
-			err := a.checkLower(UnpackOptions{Allow: func(int64) error {
+			err := a.checkLower([]string{"fixed"}, UnpackOptions{Allow: func(int64) error {
 				if limit--; limit < 0 {
 					return errTooLong
 				}

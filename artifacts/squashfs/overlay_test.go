@@ -30,7 +30,7 @@ func overlaid(t *testing.T, pack func(root, archive string)) layered {
 	}
 	l := layered{source{in("archive"), in("record"), in("root")}, in("upper")}
 	pack(sourceRoot(t), l.archive)
-	must(t, PrepareLower(l.archive, l.upper, UnpackOptions{Record: l.record}))
+	must(t, PrepareLower(l.archive, l.upper, nil, UnpackOptions{Record: l.record}))
 	mountAt(t, "-o", "loop,ro", "-t", "squashfs", l.archive, in("lower"))
 	mountAt(t, "-t", "overlay", "-o", "redirect_dir=off,metacopy=off,index=off,xino=on,lowerdir="+in("lower")+",upperdir="+l.upper+",workdir="+in("work"),
 		"overlay", l.root)
@@ -189,7 +189,7 @@ func TestPrepareLowerRefuses(t *testing.T) {
 			must(t, hostile(root))
 			packedWith(t, artifacts.PackOptions{})(root, archive)
 			record := archive + ".record"
-			err := PrepareLower(archive, t.TempDir(), UnpackOptions{Record: record})
+			err := PrepareLower(archive, t.TempDir(), nil, UnpackOptions{Record: record})
 			if !errors.Is(err, ErrNotLower) {
 				t.Errorf("error %v", err)
 			}
@@ -202,7 +202,7 @@ func TestPrepareLowerRefuses(t *testing.T) {
 		archive := filepath.Join(t.TempDir(), "archive")
 		packedWith(t, artifacts.PackOptions{})(makeRoot(t), archive)
 		enough := errors.New("enough")
-		err := PrepareLower(archive, t.TempDir(), UnpackOptions{Record: archive + ".record", Allow: func(int64) error { return enough }})
+		err := PrepareLower(archive, t.TempDir(), nil, UnpackOptions{Record: archive + ".record", Allow: func(int64) error { return enough }})
 		if !errors.Is(err, enough) {
 			t.Errorf("error %v", err)
 		}
@@ -312,7 +312,7 @@ func TestOverlayAttributesAreNotPacked(t *testing.T) {
 			t.Errorf("changes: %q", got)
 		}
 		archive, _, _ := l.repack(t, opts)
-		must(t, PrepareLower(archive, t.TempDir(), UnpackOptions{Record: archive + ".record"})) // which refuses any
+		must(t, PrepareLower(archive, t.TempDir(), nil, UnpackOptions{Record: archive + ".record"})) // which refuses any
 	}
 }
 
