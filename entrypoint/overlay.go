@@ -103,7 +103,7 @@ func unmountLeft(root string) error {
 }
 
 // mustShow fails for an overlay that is not mounted here: there is an empty folder
-// in its place.
+// in its place, or something else on top.
 func mustShow(root string) error {
 	o := source.OverlayOf(root)
 	if !o.Exists() {
@@ -111,7 +111,7 @@ func mustShow(root string) error {
 	}
 	mounted, err := o.Mounted()
 	if err == nil && !mounted {
-		err = fmt.Errorf("%s: the image root is an overlay, and not mounted here", root)
+		err = fmt.Errorf("%s: the image root is an overlay, and is not mounted here, or hidden", root)
 	}
 	return err
 }

@@ -42,6 +42,9 @@ func (j *job) publish(ctx context.Context, p *agent.Publisher) (agent.Result, er
 // publishRoot makes an image of an image root whose boot files have these names,
 // and shows on stderr how far it is.
 func publishRoot(ctx context.Context, stderr io.Writer, p *agent.Publisher, order agent.Order, names bootNames) (agent.Result, error) {
+	if err := mustShow(order.Root); err != nil { // users with privileges can unmount it, or mount on it
+		return agent.Result{}, err
+	}
 	root, err := rootfs.Open(order.Root)
 	if err != nil {
 		return agent.Result{}, err
