@@ -49,7 +49,7 @@ func attachRoot(root string) (detach func() error, err error) {
 	}
 	mounted, err := o.Mounted()
 	if err == nil && !mounted {
-		err = mountAgain(o, root)
+		err = mountAgain(o)
 	}
 	if err != nil {
 		release()
@@ -61,8 +61,8 @@ func attachRoot(root string) (detach func() error, err error) {
 	}, nil
 }
 
-func mountAgain(o rootfs.Overlay, root string) error {
-	_, record := source.Kept(root)
+func mountAgain(o rootfs.Overlay) error {
+	_, record := source.Kept(o.Root)
 	if err := squashfs.CheckLower(o.Archive, record); err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func squashfsPack(ctx context.Context, s streams, dir, file string, pack artifac
 		return result, fmt.Errorf("pack: %w", err)
 	}
 	if o := source.OverlayOf(dir); o.Exists() {
-		_, pack.Record = source.Kept(dir)
+		_, pack.Record = source.Kept(o.Root)
 		pack.Upper = o.Upper()
 	}
 	log := newLogger(s.err, cfg)

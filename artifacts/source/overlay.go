@@ -24,10 +24,10 @@ const (
 
 // OverlayOf is the overlay that the root is, or would be.
 func OverlayOf(root string) rootfs.Overlay {
-	parent := filepath.Dir(filepath.Clean(root))
-	if whole, err := filepath.Abs(parent); err == nil {
-		parent = whole
+	if whole, err := filepath.Abs(root); err == nil {
+		root = whole
 	}
+	parent := filepath.Dir(root)
 	if real, err := filepath.EvalSymlinks(parent); err == nil { // the kernel lists mounts by such paths
 		parent = real
 	}

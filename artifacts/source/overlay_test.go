@@ -137,3 +137,20 @@ func TestMakeAnew(t *testing.T) {
 	}
 	leftovers(t, dir)
 }
+
+// However a root is named, it is the same overlay.
+func TestOverlayOf(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	must(t, err)
+	must(t, errors.Join(os.Mkdir(filepath.Join(dir, "parent"), 0o755), os.Mkdir(filepath.Join(dir, "parent/root"), 0o755), os.Symlink("parent", filepath.Join(dir, "link"))))
+	want := OverlayOf(filepath.Join(dir, "parent/root"))
+	if want.Root != filepath.Join(dir, "parent/root") || want.Archive != filepath.Join(dir, "parent/.root.source") || want.Layers != filepath.Join(dir, "parent/.root.overlay") {
+		t.Errorf("%+v", want)
+	}
+	t.Chdir(filepath.Join(dir, "parent/root"))
+	for _, name := range []string{".", "../root/", dir + "/link/root", dir + "/parent/./root//"} {
+		if got := OverlayOf(name); got != want {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}

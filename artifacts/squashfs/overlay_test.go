@@ -322,10 +322,13 @@ func TestOverlayOfArchiveWrittenTo(t *testing.T) {
 	needTools(t)
 	l := overlaid(t, packedWith(t, artifacts.PackOptions{}))
 	must(t, CheckLower(l.archive, l.record))
-	f, err := os.OpenFile(l.archive, os.O_RDWR, 0)
-	must(t, err)
-	_, err = f.WriteAt([]byte("x"), 50_000)
-	must(t, errors.Join(err, f.Close()))
+	scribble := func(at int64) {
+		f, err := os.OpenFile(l.archive, os.O_RDWR, 0)
+		must(t, err)
+		_, err = f.WriteAt([]byte("x"), at)
+		must(t, errors.Join(err, f.Close()))
+	}
+	scribble(50_000)
 	opts := l.options()
 	quiet := slog.New(slog.DiscardHandler)
 	for _, compression := range []string{"", "zstd"} {
@@ -339,6 +342,10 @@ func TestOverlayOfArchiveWrittenTo(t *testing.T) {
 	}
 	if err := CheckLower(l.archive, l.record); !errors.Is(err, ErrLowerChanged) {
 		t.Errorf("checked: %v", err)
+	}
+	scribble(0)
+	if err := (Packer{Log: quiet}).Pack(t.Context(), l.root, filepath.Join(t.TempDir(), "a"), opts); !errors.Is(err, ErrFormat) {
+		t.Errorf("packed with no archive below: %v", err)
 	}
 }
 

@@ -38,7 +38,7 @@ func (p Packer) openOld(opts *artifacts.PackOptions) (*reuse, error) {
 		return nil, nil
 	}
 	old, err := openReuse(opts.From, p.Log)
-	if errors.Is(err, ErrFormat) {
+	if errors.Is(err, ErrFormat) && opts.Upper == "" { // an overlay on it would be damaged, too
 		p.Log.Warn("all files are packed anew: the source archive cannot be read", "error", err)
 		return nil, nil
 	}
