@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,7 +75,20 @@ type scan struct {
 	xattrs  xattrSets
 	latest  uint32 // time
 	count   int
-	buffer  []byte
+	found   []found // in the directory that is scanned
+	buffers [lookers][]byte
+}
+
+// found is a name in a directory and what the kernel says of it. Many names of a
+// directory are looked at side by side; what is made of them, in their order.
+type found struct {
+	st       unix.Statx_t
+	lower    bool         // what is found is the archive's own, in an overlay
+	identity unix.Statx_t // which file it is; an overlay does not know
+	target   string       // of a symbolic link
+	xattrs   []Xattr
+	lost     []string // attributes that cannot be kept
+	err      error
 }
 
 type fileID struct{ dev, ino uint64 }
@@ -96,9 +110,12 @@ func (s *scan) tree(fd int) (*node, error) {
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, statMask, &st); err != nil {
 		return nil, os.NewSyscallError("stat", err)
 	}
-	s.mount, s.buffer, s.files = mountOf(st), make([]byte, maxXattrValue), map[fileID]*node{}
+	s.mount, s.files = mountOf(st), map[fileID]*node{}
+	for i := range s.buffers {
+		s.buffers[i] = make([]byte, maxXattrValue)
+	}
 	root := &node{}
-	if err := s.describe(root, fd, ".", st, st); err != nil {
+	if err := s.describe(root, s.ask(fd, ".", found{st: st, identity: st}, s.buffers[0])); err != nil {
 		return nil, err
 	}
 	return root, s.directory(root, fd)
@@ -113,10 +130,12 @@ func (s *scan) directory(dir *node, fd int) error {
 		return fmt.Errorf("%s: %w", dir.path(), err)
 	}
 	dir.children = make([]*node, 0, len(names))
-	for _, name := range names {
-		n := &node{name: name, parent: dir}
-		if err := s.entry(n, fd); err != nil {
-			return fmt.Errorf("%s: %w", n.path(), err)
+	for part := range slices.Chunk(names, lookAhead) {
+		for i, f := range s.lookAt(dir, fd, part) {
+			n := &node{name: part[i], parent: dir}
+			if err := s.entry(n, f); err != nil {
+				return fmt.Errorf("%s: %w", n.path(), err)
+			}
 		}
 	}
 	for _, n := range dir.children {
@@ -149,29 +168,85 @@ func (s *scan) enter(n *node, at int) error {
 	return s.directory(n, fd)
 }
 
-func (s *scan) entry(n *node, at int) error {
-	if s.excluded(n) {
+// Of so many names of a directory the findings are kept at a time, and so many
+// goroutines look, each at so many names at least: fewer are not worth their start.
+const (
+	lookAhead = 256
+	lookers   = 2
+	lookLeast = 16
+)
+
+// lookAt looks at names of a directory.
+func (s *scan) lookAt(dir *node, fd int, names []string) []found {
+	s.found = slices.Grow(s.found[:0], len(names))[:len(names)]
+	share := max(lookLeast, (len(names)+lookers-1)/lookers)
+	var others sync.WaitGroup
+	for i, from := 0, 0; from < len(names); i, from = i+1, from+share {
+		look := func(to int) {
+			for n, name := range names[from:to] {
+				s.found[from+n] = s.look(dir, fd, name, s.buffers[i])
+			}
+		}
+		if from+share < len(names) {
+			others.Go(func() { look(from + share) })
+		} else {
+			look(len(names)) // somebody has to wait for the others anyway
+		}
+	}
+	others.Wait()
+	return s.found
+}
+
+// look asks the kernel about a name. Where another file system is mounted it asks
+// no further than for its type, unless that is a directory.
+func (s *scan) look(dir *node, at int, name string, buffer []byte) (f found) {
+	if s.excluded(dir, name) {
+		return f
+	}
+	if f.err = unix.Statx(at, name, unix.AT_SYMLINK_NOFOLLOW, statMask, &f.st); f.err != nil {
+		f.err = os.NewSyscallError("stat", f.err)
+		return f
+	}
+	if mountOf(f.st) != s.mount && f.st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return f
+	}
+	if f.lower, f.identity, f.err = s.upper.look(name); f.err != nil {
+		return f
+	}
+	if f.identity.Mask == 0 {
+		f.identity = f.st
+	}
+	return s.ask(at, name, f, buffer)
+}
+
+// ask asks for what statx(2) does not say.
+func (s *scan) ask(at int, name string, f found, buffer []byte) found {
+	if f.st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		if f.target, f.err = readLink(at, name); f.err != nil {
+			return f
+		}
+	}
+	f.xattrs, f.lost, f.err = readAttributes(at, name, buffer, s.overlay)
+	return f
+}
+
+// entry makes a node of what has been found, or leaves it out.
+func (s *scan) entry(n *node, f found) error {
+	if f.err != nil {
+		return f.err
+	}
+	if f.st.Mask == 0 { // excluded
 		return nil
 	}
-	var st unix.Statx_t
-	if err := unix.Statx(at, n.name, unix.AT_SYMLINK_NOFOLLOW, statMask, &st); err != nil {
-		return os.NewSyscallError("stat", err)
-	}
-	mounted := mountOf(st) != s.mount
+	mounted := mountOf(f.st) != s.mount
 	if mounted {
 		s.log("not packed: another file system is mounted there", n.path())
-		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		if f.st.Mode&unix.S_IFMT != unix.S_IFDIR {
 			return nil
 		}
 	}
-	lower, identity, err := s.upper.look(n.name)
-	if err != nil {
-		return err
-	}
-	if n.lower = lower; identity.Mask == 0 {
-		identity = st
-	}
-	if err := s.describe(n, at, n.name, st, identity); err != nil {
+	n.lower = f.lower
+	if err := s.describe(n, f); err != nil {
 		return err
 	}
 	if mounted {
@@ -183,13 +258,16 @@ func (s *scan) entry(n *node, at int) error {
 }
 
 // excluded tells whether a path is named by --exclude, or is in what is.
-func (s *scan) excluded(n *node) bool {
-	return len(s.exclude) > 0 && slices.Contains(s.exclude, n.path())
+func (s *scan) excluded(dir *node, name string) bool {
+	return len(s.exclude) > 0 && slices.Contains(s.exclude, join(dir.path(), name))
 }
 
-// describe fills a node by what statx(2) says, and asks for what it does not.
-// identity says which file it is; an overlay does not know.
-func (s *scan) describe(n *node, at int, name string, st, identity unix.Statx_t) (err error) {
+// describe fills a node by what has been found.
+func (s *scan) describe(n *node, f found) error {
+	if f.err != nil {
+		return f.err
+	}
+	st := &f.st
 	if n.kind = typeOf(uint32(st.Mode)); n.kind == 0 {
 		return fmt.Errorf("a file of type %#o", st.Mode&unix.S_IFMT)
 	}
@@ -198,19 +276,20 @@ func (s *scan) describe(n *node, at int, name string, st, identity unix.Statx_t)
 	s.latest = max(s.latest, n.mtime)
 	switch n.kind {
 	case typeSymlink:
-		if n.target, err = readLink(at, name); err != nil {
-			return err
-		}
+		n.target = f.target
 	case typeBlock, typeChar:
 		n.device = encodeDevice(unix.Mkdev(st.Rdev_major, st.Rdev_minor))
 	case typeFile:
-		n.stamp = stampOf(st)
+		n.stamp = stampOf(*st)
 	}
-	if n.kind != typeDirectory && identity.Nlink > 1 && s.knows(n, identity) {
+	if n.kind != typeDirectory && f.identity.Nlink > 1 && s.knows(n, f.identity) {
 		return nil
 	}
-	n.xattrs, err = s.attributes(n, at, name)
-	return err
+	if len(f.lost) > 0 {
+		s.log(lostMessage, n.path(), "attributes", strings.Join(f.lost, " "))
+	}
+	n.xattrs = s.xattrs.add(f.xattrs)
+	return nil
 }
 
 // knows tells whether a file has been seen under another name.
@@ -251,18 +330,6 @@ func readLink(at int, name string) (string, error) {
 	buffer := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(at, name, buffer)
 	return string(buffer[:max(0, n)]), os.NewSyscallError("readlink", err)
-}
-
-// attributes reads a file's extended attributes and returns their set.
-func (s *scan) attributes(n *node, at int, name string) (uint32, error) {
-	list, lost, err := readAttributes(at, name, s.buffer, s.overlay)
-	if len(lost) > 0 {
-		s.log(lostMessage, n.path(), "attributes", strings.Join(lost, " "))
-	}
-	if err != nil {
-		return 0, err
-	}
-	return s.xattrs.add(list), nil
 }
 
 // lostMessage tells of attributes that are lost.
