@@ -42,6 +42,9 @@ func forgetKept(root string) error {
 		if err := os.Remove(old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("clear an earlier attempt: %w", err)
 		}
+		if err := fsx.RemoveLeft(old); err != nil {
+			return fmt.Errorf("clear an earlier attempt: %w", err)
+		}
 	}
 	return nil
 }

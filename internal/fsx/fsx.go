@@ -22,7 +22,7 @@ type Pending struct {
 // Create starts a file that will be called name once it is committed.
 // Its mode is set as given, whatever the umask.
 func Create(name string, mode os.FileMode) (*Pending, error) {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".tmp-*")
+	f, err := os.CreateTemp(filepath.Dir(name), temporary(name)+"*")
 	if err != nil {
 		return nil, fmt.Errorf("create %s: %w", name, err)
 	}
@@ -32,6 +32,28 @@ func Create(name string, mode os.FileMode) (*Pending, error) {
 		return nil, fmt.Errorf("create %s: %w", name, err)
 	}
 	return p, nil
+}
+
+// temporary begins the temporary names of a file.
+func temporary(name string) string { return "." + filepath.Base(name) + ".tmp-" }
+
+// RemoveLeft removes what killed processes have left under temporary names of a
+// file. Nobody may be writing it.
+func RemoveLeft(name string) error {
+	dir := filepath.Dir(name)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), temporary(name)) || !e.Type().IsRegular() {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Commit makes the content durable, then visible: fsync, rename, fsync of the directory.
