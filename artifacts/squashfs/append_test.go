@@ -319,6 +319,33 @@ func TestAppendIsTheSameAtEveryParallelism(t *testing.T) {
 	}
 }
 
+// Between file systems copies go another way, beside which files move whose last
+// block has changed.
+func TestAppendOnAnotherFileSystem(t *testing.T) {
+	needTools(t)
+	s := unpacked(t, packedWith(t, artifacts.PackOptions{}))
+	for i := range 6 {
+		restoringTimes(t, s.in(fmt.Sprintf("large/%d", i)), func(f *os.File) error {
+			_, err := f.WriteAt([]byte("changed"), 290<<10)
+			return err
+		})
+	}
+	memory := mountAt(t, "-t", "tmpfs", "tmpfs", t.TempDir())
+	for _, record := range []string{s.record, ""} {
+		opts := artifacts.PackOptions{Record: record}
+		here, ranges := s.appended(t, opts)
+		wantAppended(t, s.archive, here, ranges)
+		opts.From, opts.Layout = s.archive, artifacts.LayoutAppend
+		for round := range 5 {
+			there := filepath.Join(memory, fmt.Sprint(len(record), "-", round))
+			packedWith(t, opts)(s.root, there)
+			if !bytes.Equal(read(t, here), read(t, there)) {
+				t.Errorf("record %q, round %d: the archive is another one", record, round)
+			}
+		}
+	}
+}
+
 // Nothing of what was deleted or replaced is left, stored or compressed.
 func TestAppendLeavesNoSecrets(t *testing.T) {
 	needTools(t)
