@@ -346,6 +346,27 @@ func TestAppendOnAnotherFileSystem(t *testing.T) {
 	}
 }
 
+// Of an overlay on the old archive, too.
+func TestAppendOfAnOverlay(t *testing.T) {
+	needTools(t)
+	for name, pack := range map[string]func(root, archive string){
+		"ours": packedWith(t, artifacts.PackOptions{}), "tails of large files": mksquashfs(t, "-always-use-fragments", "-Xcompression-level", "6"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := overlaid(t, pack)
+			l.change(t)
+			archive, ranges := l.appended(t, l.options())
+			wantAppended(t, l.archive, archive, ranges)
+			out := filepath.Join(t.TempDir(), "out")
+			must(t, Unpack(t.Context(), archive, out, UnpackOptions{}))
+			wantSame(t, l.root, out)
+			if n := length(ranges); n < 1<<20 {
+				t.Errorf("%d bytes are where they were", n)
+			}
+		})
+	}
+}
+
 // Nothing of what was deleted or replaced is left, stored or compressed.
 func TestAppendLeavesNoSecrets(t *testing.T) {
 	needTools(t)
