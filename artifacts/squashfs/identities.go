@@ -30,14 +30,20 @@ type identities struct {
 	files     map[ref]stamp     // regular files, by their inodes in the archive
 }
 
-// newIdentities begins a record for the files that are to be unpacked from an
-// archive. A change of the archive from now on has a later time than its last.
+// newIdentities begins a record for an archive that is there.
 func newIdentities(archive *os.File) (*identities, error) {
+	s, err := stampArchive(archive)
+	return &identities{archive: s, files: map[ref]stamp{}}, err
+}
+
+// stampArchive is what the file of an archive looks like. A change of it from now
+// on has a later time than its last.
+func stampArchive(archive *os.File) (stamp, error) {
 	s, err := stampFile(int(archive.Fd()))
 	if s.dev = 0; !before(s.ctime, clock()) {
 		nextTick()
 	}
-	return &identities{archive: s, files: map[ref]stamp{}}, err
+	return s, err
 }
 
 // The record on disk: a line, the head, the fragments, the files, and a digest

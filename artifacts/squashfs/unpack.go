@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -27,6 +28,9 @@ type UnpackOptions struct {
 	// Record is the name of a file that notes what the files looked like, for
 	// packing them again; "" for none.
 	Record string
+	// Interrupt is called when unpacking has failed or is cancelled, so that reads
+	// of an archive that is still arriving end; nil if they do not wait.
+	Interrupt func()
 	// Log is told which extended attributes this file system or process cannot
 	// set, which is no reason to stop; nil for nobody.
 	Log *slog.Logger
@@ -41,8 +45,36 @@ func Unpack(ctx context.Context, archive, dir string, opts UnpackOptions) error 
 		return err
 	}
 	defer f.Close()
+	var then stamp
+	if opts.Record != "" {
+		if then, err = stampArchive(f); err != nil {
+			return err
+		}
+	}
+	return unpackFrom(ctx, f, dir, opts, func() (stamp, bool, error) { return then, true, nil })
+}
+
+// UnpackFrom is Unpack for an archive that may be arriving still. When everything
+// has been unpacked it calls whole, which waits for the rest of the archive and
+// gives the file that it is in, for opts.Record to speak of; nil if there is none,
+// and no record then. If whole fails, so does the unpacking.
+func UnpackFrom(ctx context.Context, r io.ReaderAt, dir string, opts UnpackOptions, whole func() (*os.File, error)) error {
+	return unpackFrom(ctx, r, dir, opts, func() (stamp, bool, error) {
+		f, err := whole()
+		if err != nil || f == nil || opts.Record == "" {
+			return stamp{}, false, err
+		}
+		defer f.Close()
+		s, err := stampArchive(f)
+		return s, true, err
+	})
+}
+
+// unpackFrom unpacks what r has; archive says at the end what its file looks like,
+// if it is to be recorded.
+func unpackFrom(ctx context.Context, r io.ReaderAt, dir string, opts UnpackOptions, archive func() (stamp, bool, error)) error {
 	progress := &counter{}
-	a, err := Open(countingReader{f, progress})
+	a, err := Open(countingReader{r, progress})
 	if err != nil {
 		return err
 	}
@@ -50,11 +82,9 @@ func Unpack(ctx context.Context, archive, dir string, opts UnpackOptions) error 
 	defer watch(progress, opts.Progress)()
 	var seen *identities
 	if opts.Record != "" {
-		if seen, err = newIdentities(f); err != nil {
-			return err
-		}
+		seen = &identities{files: map[ref]stamp{}}
 	}
-	if err := a.unpack(ctx, dir, opts, seen); err != nil {
+	if err := a.unpack(ctx, dir, opts, seen, archive); err != nil {
 		return err
 	}
 	progress.done.Store(int64(a.sb.Size)) // blocks that files share are read once
@@ -63,10 +93,10 @@ func Unpack(ctx context.Context, archive, dir string, opts UnpackOptions) error 
 
 // Unpack makes the directory dir of the archive; the function of that name says how.
 func (a *Archive) Unpack(ctx context.Context, dir string, opts UnpackOptions) error {
-	return a.unpack(ctx, dir, opts, nil)
+	return a.unpack(ctx, dir, opts, nil, func() (stamp, bool, error) { return stamp{}, false, nil })
 }
 
-func (a *Archive) unpack(ctx context.Context, dir string, opts UnpackOptions, seen *identities) error {
+func (a *Archive) unpack(ctx context.Context, dir string, opts UnpackOptions, seen *identities, archive func() (stamp, bool, error)) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -86,8 +116,12 @@ func (a *Archive) unpack(ctx context.Context, dir string, opts UnpackOptions, se
 	if err := a.fill(ctx, content, opts, seen); err != nil {
 		return fmt.Errorf("unpack squashfs: %w", err)
 	}
-	if seen != nil {
-		seen.fragments = a.tails.lengths
+	file, recorded, err := archive()
+	if err != nil {
+		return err
+	}
+	if seen != nil && recorded {
+		seen.archive, seen.fragments = file, a.tails.lengths
 		if err := seen.write(opts.Record); err != nil {
 			return fmt.Errorf("record what the files look like: %w", err)
 		}
@@ -117,6 +151,7 @@ type unpacker struct {
 	archive *Archive
 	opts    UnpackOptions
 	ctx     context.Context
+	cancel  context.CancelCauseFunc
 	jobs    chan func(*scratch) error
 	seen    map[ref]bool  // directories
 	linked  map[ref]place // where files with more than one name have been made
@@ -149,9 +184,11 @@ func (a *Archive) fill(ctx context.Context, dir string, opts UnpackOptions, seen
 	if opts.Processors == 0 {
 		opts.Processors = runtime.GOMAXPROCS(0)
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	group := new(errgroup.Group)
 	u := &unpacker{
-		archive: a, opts: opts, ctx: ctx, jobs: make(chan func(*scratch) error, queuedJobs),
+		archive: a, opts: opts, ctx: ctx, cancel: cancel, jobs: make(chan func(*scratch) error, queuedJobs),
 		seen: map[ref]bool{}, linked: map[ref]place{}, root: fd, uid: st.Uid, gid: st.Gid, identities: seen,
 	}
 	for range opts.Processors {
@@ -159,9 +196,11 @@ func (a *Archive) fill(ctx context.Context, dir string, opts UnpackOptions, seen
 	}
 	group.Go(func() error {
 		defer close(u.jobs)
-		return u.walk(dir)
+		return u.failed(u.walk(dir))
 	})
-	err = group.Wait()
+	if err = group.Wait(); err != nil {
+		err = context.Cause(ctx) // the first; others may have come of the interruption
+	}
 	u.lost.report(opts.Log)
 	if err == nil && seen != nil {
 		if err = u.identifyLinked(); err == nil {
@@ -216,11 +255,22 @@ func (u *unpacker) work() error {
 	s := &scratch{make([]byte, size), make([]byte, size)}
 	var first error
 	for job := range u.jobs {
-		if err := job(s); first == nil {
+		if err := u.failed(job(s)); first == nil {
 			first = err
 		}
 	}
 	return first
+}
+
+// failed has everybody stop after an error, which it returns.
+func (u *unpacker) failed(err error) error {
+	if err != nil {
+		u.cancel(err)
+		if u.opts.Interrupt != nil {
+			u.opts.Interrupt()
+		}
+	}
+	return err
 }
 
 // special makes what has no content.
