@@ -25,6 +25,7 @@ const (
 // any goroutine.
 type Meter struct {
 	state
+	from    atomic.Int64 // was done before it began
 	done    atomic.Int64
 	total   atomic.Int64
 	stop    chan struct{}
@@ -51,6 +52,10 @@ func (m *Meter) Of(done, total int64) {
 	m.total.Store(total)
 	m.done.Store(done)
 }
+
+// From tells how much was done before, by somebody else, and says nothing of the
+// rate.
+func (m *Meter) From(done int64) { m.from.Store(done) }
 
 // Add tells that n more bytes are done.
 func (m *Meter) Add(n int64) { m.done.Add(n) }
@@ -85,6 +90,6 @@ func (m *Meter) report(pace time.Duration, show func(state)) {
 // at is the state for one report.
 func (m *Meter) at(now time.Time, last bool) state {
 	s := m.state
-	s.done, s.total, s.elapsed, s.last = m.done.Load(), m.total.Load(), now.Sub(s.begin), last
+	s.from, s.done, s.total, s.elapsed, s.last = m.from.Load(), m.done.Load(), m.total.Load(), now.Sub(s.begin), last
 	return s
 }

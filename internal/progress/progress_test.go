@@ -86,6 +86,7 @@ func TestLine(t *testing.T) {
 		{"no width", s, -1, ""},
 		{"hostile name", state{what: "a\x1b[2Jé\n", done: 5, elapsed: time.Second}, 100, "a?[2Jé?  5 B  5 B/s"},
 		{"begin", state{what: "x", total: 10}, 100, "x [>                       ] 0%  0 B of 10 B  0 B/s"},
+		{"gone on with", state{what: "x", total: 100, done: 60, from: 50, elapsed: 10 * time.Second}, 100, "x [==============>         ] 60%  60 B of 100 B  1 B/s  40s left"},
 		{"end", state{what: "x", total: 10, done: 10, elapsed: time.Second, last: true}, 100, "x [========================] 100%  10 B of 10 B  10 B/s"},
 	}
 	for _, test := range tests {

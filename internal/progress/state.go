@@ -16,6 +16,7 @@ type state struct {
 	what    string
 	total   int64 // bytes, 0 when unknown
 	begin   time.Time
+	from    int64 // bytes that were done before
 	done    int64 // bytes
 	elapsed time.Duration
 	last    bool
@@ -26,7 +27,7 @@ func (s state) rate() float64 {
 	if s.elapsed <= 0 {
 		return 0
 	}
-	return float64(s.done) / s.elapsed.Seconds()
+	return float64(s.done-s.from) / s.elapsed.Seconds()
 }
 
 // part is how much is done, between 0 and 1. The total is a promise that the
