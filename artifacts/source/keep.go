@@ -31,9 +31,15 @@ func Kept(root string) (archive, record string) {
 	return name, name + ".record"
 }
 
+func (o Options) keeps() bool { return o.Keep == KeepAuto || o.Keep == KeepAlways }
+
 // plenty is how many times the archive's size must be free for a copy of it: the
 // root and the next archive have to fit, too.
 const plenty = 8
+
+// plentyLeft is the same for one that has been fetched, when it and the root are
+// there already.
+const plentyLeft = 3
 
 // forgetKept removes what was kept for an earlier root of that name.
 func forgetKept(root string) error {
@@ -53,7 +59,7 @@ func forgetKept(root string) error {
 // is unpacked.
 func keep(src, dst string, opts Options) (string, error) {
 	archive, _ := Kept(dst)
-	if opts.Keep == KeepNever || opts.Keep == "" {
+	if !opts.keeps() {
 		return src, nil
 	}
 	err := keepAs(src, archive, opts.Keep == KeepAlways)
@@ -63,8 +69,30 @@ func keep(src, dst string, opts Options) (string, error) {
 	case opts.Keep == KeepAlways:
 		return "", fmt.Errorf("keep the source: %w", err)
 	}
-	opts.Log.Info("the source is not kept, packing the root will compress all of it", "reason", err)
+	opts.notKept(err)
 	return src, nil
+}
+
+func (o Options) notKept(why error) {
+	o.Log.Info("the source is not kept, packing the root will compress all of it", "reason", why)
+}
+
+// keepFetched keeps what has been fetched for the root dst and opens it; nil if it
+// is not kept.
+func keepFetched(d arriving, dst string, opts Options) (*os.File, error) {
+	if !opts.keeps() {
+		return nil, nil
+	}
+	archive, _ := Kept(dst)
+	_, size := d.Done()
+	if err := mustHave(size, plentyLeft, filepath.Dir(dst)); err != nil && opts.Keep == KeepAuto {
+		opts.notKept(err)
+		return nil, nil
+	}
+	if err := d.Keep(archive); err != nil {
+		return nil, err
+	}
+	return os.Open(archive)
 }
 
 // keepAs gives src another name: as a copy that shares its blocks, where the
@@ -121,11 +149,16 @@ func mustHavePlenty(archive *os.File, dir string) error {
 	if err != nil {
 		return err
 	}
+	return mustHave(info.Size(), plenty, dir)
+}
+
+// mustHave is an error unless so many times a size is free in dir.
+func mustHave(size int64, times uint64, dir string) error {
 	var free unix.Statfs_t
 	if err := unix.Statfs(dir, &free); err != nil {
 		return os.NewSyscallError("statfs", err)
 	}
-	if free.Bavail/plenty < uint64(info.Size()/free.Bsize) {
+	if free.Bavail/times < uint64(size/free.Bsize) {
 		return errSpace
 	}
 	return nil

@@ -48,7 +48,7 @@ func Make(ctx context.Context, mode Mode, src, dst string, opts Options) error {
 		opts.Log.Info("the image root is an overlay on its source", "root", dst)
 		return nil
 	case mode == ModeOverlay || ctx.Err() != nil || errors.Is(err, fs.ErrExist):
-		return fmt.Errorf("mount: %s: %w", src, err)
+		return fmt.Errorf("mount: %s: %w", Show(src), err)
 	}
 	opts.Log.Info("the image root is unpacked, not mounted", "reason", err)
 	return Unpack(ctx, src, dst, opts)
@@ -57,11 +57,15 @@ func Make(ctx context.Context, mode Mode, src, dst string, opts Options) error {
 // Reasons why a source is not mounted.
 var (
 	errNotMountable = errors.New("only a squashfs can be mounted")
+	errNotHere      = errors.New("what is fetched is unpacked while it arrives")
 	errNotKept      = errors.New("the archive must be kept beside the root")
 )
 
 // mount makes dst an overlay on src, or leaves nothing.
 func mount(ctx context.Context, src, dst string, opts Options) (err error) {
+	if Remote(src) {
+		return errNotHere
+	}
 	kind, err := recognise(src)
 	if err != nil {
 		return err

@@ -31,11 +31,11 @@ var magics = map[kind][]byte{
 	zstdTar: {0x28, 0xb5, 0x2f, 0xfd}, // RFC 8878 section 3.1.1
 }
 
-var unpackers = map[kind]func(context.Context, *tree, string) error{
-	directory: copyDirectory,
-	plainTar:  tarUnpacker(func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(r), nil }),
-	gzipTar:   tarUnpacker(func(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) }),
-	zstdTar:   tarUnpacker(openZstd),
+// decompressors are what a tar archive is read through.
+var decompressors = map[kind]func(io.Reader) (io.ReadCloser, error){
+	plainTar: func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(r), nil },
+	gzipTar:  func(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) },
+	zstdTar:  openZstd,
 }
 
 // ErrUnknownFormat is returned for a file that is none of the kinds of image.
@@ -58,12 +58,16 @@ func recognise(src string) (kind, error) {
 		return 0, err
 	}
 	defer f.Close()
+	return recogniseContent(f)
+}
+
+func recogniseContent(r io.ReaderAt) (kind, error) {
 	head := make([]byte, 4)
-	n, err := io.ReadFull(f, head)
-	if errors.Is(err, io.EOF) {
+	n, err := r.ReadAt(head, 0)
+	if n == 0 && errors.Is(err, io.EOF) {
 		return 0, fmt.Errorf("%w: the file is empty", ErrUnknownFormat)
 	}
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
 	if squashfs.Is(head[:n]) {
@@ -87,24 +91,27 @@ func openZstd(r io.Reader) (io.ReadCloser, error) {
 	return d.IOReadCloser(), nil
 }
 
-// tarUnpacker reads a tar archive from a file through a decompressor.
-func tarUnpacker(open func(io.Reader) (io.ReadCloser, error)) func(context.Context, *tree, string) error {
-	return func(ctx context.Context, t *tree, src string) error {
-		f, err := os.Open(src)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		content, err := open(bufio.NewReaderSize(f, 1<<18))
-		if err != nil {
-			return err
-		}
-		defer content.Close()
-		if err := t.unpackTar(ctx, content); err != nil {
-			return err
-		}
-		return verifyRest(ctx, content)
+// unpackTarFile reads a tar archive in a file.
+func unpackTarFile(ctx context.Context, t *tree, src string, kind kind) error {
+	f, err := os.Open(src)
+	if err != nil {
+		return err
 	}
+	defer f.Close()
+	return unpackTarFrom(ctx, t, f, kind)
+}
+
+// unpackTarFrom reads a tar archive through its decompressor.
+func unpackTarFrom(ctx context.Context, t *tree, r io.Reader, kind kind) error {
+	content, err := decompressors[kind](bufio.NewReaderSize(r, 1<<18))
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	if err := t.unpackTar(ctx, content); err != nil {
+		return err
+	}
+	return verifyRest(ctx, content)
 }
 
 // verifyRest reads on to the end of the compressed data, where its checksum

@@ -298,6 +298,7 @@ func TestDestinationsThatAreRefused(t *testing.T) {
 func TestAnEarlierAttemptIsCleared(t *testing.T) {
 	src, parent := t.TempDir(), t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(parent, ".root.unpacking/old"), 0o755))
+	must(t, os.MkdirAll(filepath.Join(parent, "..root.unpacking.tmp-123/root/old"), 0o755))
 	must(t, os.WriteFile(filepath.Join(src, "file"), nil, 0o644))
 	must(t, Unpack(t.Context(), src, filepath.Join(parent, "root"), Options{}))
 	leftovers(t, parent, "root")

@@ -1,6 +1,7 @@
 // Package source makes an image root out of what an image is kept in: a
-// directory, a tar archive (plain, gzip or zstd) or a squashfs file. What it
-// is, its content says, not its name.
+// directory, a tar archive (plain, gzip or zstd) or a squashfs file, or one of the
+// files by its URL, which is unpacked while it arrives. What it is, its content
+// says, not its name.
 //
 //	err := source.Unpack(ctx, "image.sqsh", "/mnt/image/image-root", source.Options{})
 //
@@ -22,6 +23,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -49,6 +51,8 @@ type Options struct {
 	MaxEntries int64
 	// Keep says whether a squashfs is kept, under the names that Kept gives.
 	Keep Keep
+	// Fetch is for a source that is a URL.
+	Fetch FetchOptions
 	// Log is told about what could not be kept and is no reason to stop; nil for nobody.
 	Log *slog.Logger
 }
@@ -73,25 +77,21 @@ func (o Options) withDefaults() Options {
 // must. It works under a temporary name beside dst (".<name>.unpacking", which
 // is cleared first: an earlier attempt may have crashed) and renames at the
 // end, so that dst is whole or absent. On an error, or when ctx is cancelled,
-// nothing stays.
+// nothing stays, but for what has been fetched (".<name>.download") when only the
+// network or a signal was the reason: the next call goes on with it.
 //
 // Owners, devices and most attributes need root's privileges.
 func Unpack(ctx context.Context, src, dst string, opts Options) error {
 	if err := unpack(ctx, src, dst, opts.withDefaults()); err != nil {
-		return fmt.Errorf("unpack: %s: %w", src, err)
+		return fmt.Errorf("unpack: %s: %w", Show(src), err)
 	}
 	return nil
 }
 
 func unpack(ctx context.Context, src, dst string, opts Options) (err error) {
-	kind, err := recognise(src)
+	fill, err := fillerOf(src, dst)
 	if err != nil {
 		return err
-	}
-	if kind == directory {
-		if err := outside(src, dst); err != nil {
-			return err
-		}
 	}
 	switch _, err := os.Lstat(dst); {
 	case err == nil:
@@ -101,29 +101,66 @@ func unpack(ctx context.Context, src, dst string, opts Options) (err error) {
 	}
 	dst = filepath.Clean(dst)
 	temporary := filepath.Join(filepath.Dir(dst), "."+filepath.Base(dst)+".unpacking")
-	if err := os.RemoveAll(temporary); err != nil {
+	if err := clearAttempts(temporary); err != nil {
 		return fmt.Errorf("clear an earlier attempt: %w", err)
 	}
-	if err := errors.Join(forgetKept(dst), OverlayOf(dst).Discard()); err != nil {
+	if err := errors.Join(forgetEarlier(src, dst), OverlayOf(dst).Discard()); err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(temporary))
+			err = errors.Join(err, os.RemoveAll(temporary), forgetKept(dst))
 		}
 	}()
-	if kind == squashfsFile {
-		err = unpackSquashfs(ctx, src, dst, temporary, opts)
-	} else {
-		err = build(temporary, opts, func(t *tree) error { return unpackers[kind](ctx, t, src) })
+	if err := fill(ctx, src, dst, temporary, opts); err != nil {
+		return err
 	}
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	return os.Rename(temporary, dst)
+}
+
+// clearAttempts removes what attempts that were killed have left: the directory
+// temporary, and those beside it that squashfs.Unpack makes it of.
+func clearAttempts(temporary string) error {
+	beside, err := os.ReadDir(filepath.Dir(temporary))
+	if err != nil {
+		return err
+	}
+	err = os.RemoveAll(temporary)
+	for _, entry := range beside {
+		if strings.HasPrefix(entry.Name(), "."+filepath.Base(temporary)+".tmp-") {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(filepath.Dir(temporary), entry.Name())))
+		}
+	}
+	return err
+}
+
+// filler makes the directory temporary, which will be dst, of what src names.
+type filler func(ctx context.Context, src, dst, temporary string, opts Options) error
+
+func fillerOf(src, dst string) (filler, error) {
+	if Remote(src) {
+		return unpackFetched, nil
+	}
+	kind, err := recognise(src)
+	if err != nil {
+		return nil, err
+	}
+	switch kind {
+	case squashfsFile:
+		return unpackSquashfs, nil
+	case directory:
+		return unpackDirectory, outside(src, dst)
+	}
+	return func(ctx context.Context, src, _, temporary string, opts Options) error {
+		return build(temporary, opts, func(t *tree) error { return unpackTarFile(ctx, t, src, kind) })
+	}, nil
+}
+
+func unpackDirectory(ctx context.Context, src, _, temporary string, opts Options) error {
+	return build(temporary, opts, func(t *tree) error { return copyDirectory(ctx, t, src) })
 }
 
 // build makes the directory path and lets fill make the tree in it. Until it

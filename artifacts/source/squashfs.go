@@ -2,7 +2,7 @@ package source
 
 import (
 	"context"
-	"errors"
+	"io"
 	"os"
 
 	"buildenv/artifacts/squashfs"
@@ -14,24 +14,46 @@ func unpackSquashfs(ctx context.Context, src, dst, temporary string, opts Option
 	if err != nil {
 		return err
 	}
+	return squashfs.Unpack(ctx, archive, temporary, opts.squashfs(ctx, dst))
+}
+
+// unpackArriving does the same while the archive arrives, and keeps it then.
+func unpackArriving(ctx context.Context, d arriving, dst, temporary string, opts Options) error {
+	options := opts.squashfs(ctx, dst)
+	options.Interrupt = d.Abort
+	return squashfs.UnpackFrom(ctx, d, temporary, options, func() (*os.File, error) {
+		if err := d.Wait(); err != nil {
+			return nil, err
+		}
+		return keepFetched(d, dst, opts)
+	})
+}
+
+// arriving is a file that can be read while it arrives.
+type arriving interface {
+	io.ReaderAt
+	Wait() error            // for all of it
+	Done() (int64, int64)   // bytes, and of how many
+	Keep(name string) error // when it has arrived
+	Abort()                 // it is of no use
+}
+
+// squashfs are the options for an archive that dst is made of.
+func (o Options) squashfs(ctx context.Context, dst string) squashfs.UnpackOptions {
 	record := ""
-	if opts.Keep == KeepAuto || opts.Keep == KeepAlways {
+	if o.keeps() {
 		_, record = Kept(dst)
 	}
-	b := &budget{maxBytes: opts.MaxBytes, maxEntries: opts.MaxEntries, progress: func(int64) {}}
-	err = squashfs.Unpack(ctx, archive, temporary, squashfs.UnpackOptions{
+	b := &budget{maxBytes: o.MaxBytes, maxEntries: o.MaxEntries, progress: func(int64) {}}
+	return squashfs.UnpackOptions{
 		Allow: func(bytes int64) error {
 			if err := b.entry(ctx); err != nil {
 				return err
 			}
 			return b.grow(ctx, bytes)
 		},
-		Progress: opts.Progress,
+		Progress: o.Progress,
 		Record:   record,
-		Log:      opts.Log,
-	})
-	if err != nil && archive != src {
-		err = errors.Join(err, os.Remove(archive))
+		Log:      o.Log,
 	}
-	return err
 }
