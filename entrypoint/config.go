@@ -47,7 +47,7 @@ type Config struct {
 	ParametersName string        `envconfig:"KERNEL_PARAMETERS_FILENAME" desc:"kernel parameters in the image root's boot folder; stored when it is named and there"`
 	DownloadMD5    string        `envconfig:"DOWNLOAD_MD5SUM" desc:"expected MD5 (hex) of a downloaded image; empty: not checked"`
 	IMSURL         string        `envconfig:"IMS_URL" default:"https://api-gw-service-nmn.local/apis/ims" desc:"base URL of the image service"`
-	CACert         string        `envconfig:"CA_CERT" desc:"PEM file that TLS to the image service is verified with"`
+	CACert         string        `envconfig:"CA_CERT" desc:"PEM file of authorities that TLS to the image service and to the server of a download is verified with, besides the system's"`
 	OAuthConfigDir string        `envconfig:"OAUTH_CONFIG_DIR" default:"/etc/admin-client-auth" desc:"folder with the files client-id, client-secret and endpoint"`
 	OAuthClientID  string        `envconfig:"OAUTH_CLIENT_ID" desc:"OAuth2 client id; wins over the file"`
 	OAuthSecret    redact.Secret `envconfig:"OAUTH_CLIENT_SECRET" desc:"OAuth2 client secret; wins over the file"`

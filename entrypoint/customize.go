@@ -54,7 +54,7 @@ the image root, and finds it at $IMAGE_ROOT_PARENT/image-root.`,
 			return f.run(c.Context(), s)
 		},
 	}
-	c.Flags().StringVar(&f.from, "from", "", "the image to start from: a directory, a tar or a squashfs file")
+	c.Flags().StringVar(&f.from, "from", "", "the image to start from: a directory, a tar or a squashfs file, or the URL of one")
 	c.Flags().StringVar(&f.script, "script", "", "customization script")
 	c.Flags().StringVar(&f.ssh, "ssh", "", "address to serve SSH on, HOST:PORT")
 	c.Flags().StringVar(&f.keys, "authorized-keys", "", "authorized_keys file of the SSH users")

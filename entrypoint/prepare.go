@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,7 +19,6 @@ import (
 	"buildenv/agent/marker"
 	"buildenv/artifacts/rootfs"
 	"buildenv/artifacts/source"
-	"buildenv/internal/progress"
 	"buildenv/internal/redact"
 )
 
@@ -28,12 +28,14 @@ func newPrepareCommand(s streams) *cobra.Command {
 		Use:   "prepare IMAGE_ROOT_PARENT SOURCE",
 		Short: "Unpack an image to IMAGE_ROOT_PARENT/image-root",
 		Long: `Makes IMAGE_ROOT_PARENT/image-root out of SOURCE: a directory, a tar (plain, gzip
-or zstd) or a squashfs file. The image root appears when it is whole; markers of
-an earlier job are removed.
+or zstd) or a squashfs file, or the URL (http, https) of such a file, which is
+unpacked while it arrives. The image root appears when it is whole and has the
+MD5 that $DOWNLOAD_MD5SUM names; markers of an earlier job are removed. A download
+that was interrupted goes on when it is started again.
 
 With --root-mode overlay a squashfs is mounted and not unpacked. The image root is
 then seen in this container only; buildenv run and package mount it again.`,
-		Example: "  buildenv prepare /mnt/image compute.squashfs",
+		Example: "  buildenv prepare /mnt/image compute.squashfs\n  buildenv prepare /mnt/image 'https://s3.example/images/compute?X-Amz-Signature=…'",
 		Args:    args(2, 2),
 		RunE: func(c *cobra.Command, given []string) error {
 			cfg, err := readEnvironment() // what is published, and where, is not asked yet
@@ -47,8 +49,10 @@ then seen in this container only; buildenv run and package mount it again.`,
 			}
 			defer release()
 			log := newLogger(s.err, cfg)
-			if err := checkMD5(given[1], cfg.DownloadMD5); err != nil {
-				return err
+			if !source.Remote(given[1]) { // what is fetched is looked at while it arrives
+				if err := checkMD5(given[1], cfg.DownloadMD5); err != nil {
+					return err
+				}
 			}
 			if err := prepare(c.Context(), s, log, cfg, mode, given[1]); err != nil {
 				return err
@@ -67,8 +71,12 @@ const imageRoot = "image-root"
 // prepare makes src the image root below parent.
 func prepare(ctx context.Context, s streams, log *slog.Logger, cfg Config, mode source.Mode, src string) error {
 	parent := cfg.ImageRootParent
-	if strings.Contains(src, "://") {
-		return usagef("prepare: %s: a source is a directory, a tar or a squashfs file; this version fetches nothing", redact.URL(src))
+	if strings.Contains(src, "://") && !source.Remote(src) {
+		return usagef("prepare: %s: a source is a directory, a tar or a squashfs file, or the http or https URL of one", redact.URL(src))
+	}
+	roots, err := cfg.trusted(src)
+	if err != nil {
+		return fmt.Errorf("prepare: %w", err)
 	}
 	dst := filepath.Join(parent, imageRoot)
 	if _, err := os.Lstat(dst); err == nil {
@@ -77,10 +85,13 @@ func prepare(ctx context.Context, s streams, log *slog.Logger, cfg Config, mode 
 	if err := clearJob(parent); err != nil {
 		return fmt.Errorf("prepare: remove an earlier job's markers: %w", err)
 	}
-	meter := progress.Start(s.err, log, "unpacking", 0)
-	defer meter.Done()
-	log.Info("making the image root", "from", src, "at", dst)
-	if err := source.Make(ctx, mode, src, dst, source.Options{Progress: meter.Of, Keep: source.Keep(cfg.KeepSource), Log: log}); err != nil {
+	meters := startUnpackMeters(s.err, log, source.Remote(src))
+	defer meters.done()
+	log.Info("making the image root", "from", source.Show(src), "at", dst)
+	if err := source.Make(ctx, mode, src, dst, source.Options{
+		Progress: meters.unpacked, Keep: source.Keep(cfg.KeepSource), Log: log,
+		Fetch: source.FetchOptions{MD5: cfg.DownloadMD5, Roots: roots, Proxy: http.ProxyFromEnvironment, Progress: meters.fetched},
+	}); err != nil {
 		return err
 	}
 	if err := clearMarkersIn(dst); err != nil { // a root that must not be taken for a good one is not left mounted
