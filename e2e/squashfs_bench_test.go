@@ -2,14 +2,18 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/md5"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -47,6 +51,9 @@ func BenchmarkSquashfs(b *testing.B) {
 			[]string{"unsquashfs", "-quiet", "-no-progress", "-dest", w.out("tools"), w.in("gzip.sqsh")}, squashfsRounds},
 		{"unpack-zstd", []string{w.binary, "squashfs", "unpack", w.in("zstd.sqsh"), w.out("ours")},
 			[]string{"unsquashfs", "-quiet", "-no-progress", "-dest", w.out("tools"), w.in("zstd.sqsh")}, squashfsRounds},
+		w.fetch(b, "fetch-gzip-50", "gzip.sqsh", 50<<20),
+		w.fetch(b, "fetch-zstd-50", "zstd.sqsh", 50<<20),
+		w.fetch(b, "fetch-gzip-local", "gzip.sqsh", 0),
 	} {
 		b.Run(c.name, func(b *testing.B) { w.compare(b, c) })
 	}
@@ -129,6 +136,73 @@ func squashfsWork(b *testing.B) squashfsFolder {
 		changeOnePerCent(b, w.in(base))
 	}
 	return w
+}
+
+// fetch is an archive fetched from a server that gives so many bytes a second, on
+// all connections together, its digest compared, and unpacked.
+func (w squashfsFolder) fetch(b *testing.B, name, archive string, rate int64) squashfsCase {
+	b.Helper()
+	sum := md5Of(b, w.in(archive))
+	limit := &limiter{rate: rate}
+	server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		out.Header().Set("ETag", `"`+sum+`"`)
+		http.ServeFile(limitedWriter{out, limit}, r, w.in(archive))
+	}))
+	b.Cleanup(server.Close)
+	const tools = `mkdir "$1" && curl -sf -o "$1/archive" "$2" && echo "$3  $1/archive" | md5sum -c --quiet && exec unsquashfs -quiet -no-progress -dest "$1/root" "$1/archive"`
+	return squashfsCase{name,
+		[]string{"env", "DOWNLOAD_MD5SUM=" + sum, w.binary, "prepare", w.out("ours"), server.URL},
+		[]string{"sh", "-c", tools, "sh", w.out("tools"), server.URL, sum}, squashfsRounds}
+}
+
+// md5Of reads a file without having it in memory; see prefix.
+func md5Of(b *testing.B, name string) string {
+	b.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	sum := md5.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		b.Fatal(err)
+	}
+	return fmt.Sprintf("%x", sum.Sum(nil))
+}
+
+// limiter spreads bytes over time.
+type limiter struct {
+	rate int64 // bytes a second; 0: no limit
+
+	mu   sync.Mutex // protects the following
+	next time.Time  // when there may be more
+}
+
+// maxLate is how much of the time that it has slept too long it makes good.
+const maxLate = 100 * time.Millisecond
+
+func (l *limiter) wait(n int) {
+	if l.rate == 0 {
+		return
+	}
+	l.mu.Lock()
+	if late := time.Now().Add(-maxLate); l.next.Before(late) {
+		l.next = late
+	}
+	l.next = l.next.Add(time.Duration(int64(n) * int64(time.Second) / l.rate))
+	at := l.next
+	l.mu.Unlock()
+	time.Sleep(time.Until(at))
+}
+
+type limitedWriter struct {
+	http.ResponseWriter
+	limit *limiter
+}
+
+func (l limitedWriter) Write(p []byte) (int, error) {
+	l.limit.wait(len(p))
+	return l.ResponseWriter.Write(p)
 }
 
 func (w squashfsFolder) must(b *testing.B, argv ...string) {
