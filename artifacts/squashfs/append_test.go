@@ -136,6 +136,7 @@ func TestAppendToWhatTheToolsWrite(t *testing.T) {
 // Whatever the old archive says of its compressor, the new one says what is so,
 // and its blocks can be read.
 func TestAppendToAllOptions(t *testing.T) {
+	muchWork(t)
 	needTools(t)
 	for options, level := range map[string]int{"-comp xz -Xdict-size 8192": 0, "-comp xz -Xbcj x86": 0, "-Xwindow-size 10": 6,
 		"-Xstrategy huffman_only": 6, "-Xcompression-level 1": 6, "-Xcompression-level 9": 9, "-comp zstd": 15, "-comp zstd -Xcompression-level 1": 3} {
@@ -416,6 +417,7 @@ func storedBlock(t *testing.T, archive, path string) (pieces [][]byte) {
 // Ten times one per cent: the archive stays that of the root, and does not grow
 // beyond what is allowed to be empty.
 func TestAppendAgainAndAgain(t *testing.T) {
+	muchWork(t)
 	needTools(t)
 	s := unpacked(t, packedWith(t, artifacts.PackOptions{}))
 	stayed := 0

@@ -90,6 +90,7 @@ var extremes = map[string]func(t *testing.T, root string){
 
 // Packed, unpacked, mounted, and packed again with the record.
 func TestExtremes(t *testing.T) {
+	muchWork(t)
 	needTools(t)
 	for name, make := range extremes {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
@@ -111,6 +112,7 @@ func TestExtremes(t *testing.T) {
 }
 
 func TestTooManyOwners(t *testing.T) {
+	muchWork(t)
 	needTools(t)
 	root := t.TempDir()
 	for i := range 33_000 {

@@ -330,6 +330,7 @@ func read(t *testing.T, name string) []byte {
 
 // What the tools have packed, in each way that changes where content lies.
 func TestReuseOfWhatTheToolsWrite(t *testing.T) {
+	muchWork(t)
 	needTools(t)
 	for _, options := range []string{"", "-comp zstd -Xcompression-level 3", "-comp xz", "-b 16k", "-no-fragments", "-always-use-fragments",
 		"-no-duplicates", "-no-sparse", "-noF", "-noD"} {

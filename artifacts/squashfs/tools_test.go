@@ -17,6 +17,16 @@ import (
 	"buildenv/internal/treediff"
 )
 
+// muchWork is for tests that pack or unpack a lot in ways that others do, too, for
+// the race detector to see: that makes compression ten times slower. The tests
+// are run once more without it (make test).
+func muchWork(t *testing.T) {
+	t.Helper()
+	if racing {
+		t.Skip("run without the race detector")
+	}
+}
+
 // tool runs a program that must succeed.
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
@@ -66,6 +76,7 @@ func wide(t *testing.T, root string) {
 
 // What mksquashfs writes, with every compressor and the options that change the format.
 func TestReadsWhatTheToolsWrite(t *testing.T) {
+	muchWork(t)
 	needTools(t)
 	root := makeRoot(t)
 	wide(t, root)
@@ -114,6 +125,7 @@ func TestReadsWhatTheToolsMakeOfATar(t *testing.T) {
 
 // What we write, read by the kernel and by the tools.
 func TestToolsReadWhatWeWrite(t *testing.T) {
+	muchWork(t)
 	needTools(t)
 	root := makeRoot(t)
 	wide(t, root)
